@@ -1,0 +1,255 @@
+//! The catalogue: what tables a segment holds and how large everything is. It is fixed at creation, stands
+//! in the segment's header and in the store, and every offset follows from it.
+
+use std::str::FromStr;
+
+use crate::schema::{Field, Schema, SchemaError, check_name};
+
+/// The most slots or cells a table has: 24 bits, the last value meaning none.
+pub const INDEX_MAX: u32 = (1 << 24) - 1;
+/// The most participants a segment has: 12 bits, the last value meaning none.
+pub const PARTICIPANTS_MAX: u32 = (1 << 12) - 1;
+/// The most lanes of the vector clock.
+pub const LANES_MAX: u32 = 64;
+/// The most bytes of a key.
+pub const KEY_BYTES_MAX: u32 = 1024;
+/// The most tables of a segment.
+pub const TABLES_MAX: usize = 64;
+
+/// Whether a table keeps every version or the latest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum History {
+    /// Each version becomes a row of the history table.
+    Full,
+    /// Only the latest version is stored; the fastest.
+    Latest,
+}
+
+impl FromStr for History {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "full" => Ok(Self::Full),
+            "latest" => Ok(Self::Latest),
+            _ => Err(format!("`{text}` is not a history; use full or latest")),
+        }
+    }
+}
+
+impl std::fmt::Display for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::Latest => "latest",
+        })
+    }
+}
+
+/// One table: its schema and its sizes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSpec {
+    /// The name: a table of the database.
+    pub name: String,
+    /// The fields.
+    pub schema: Schema,
+    /// Which versions are stored.
+    pub history: History,
+    /// How many records fit.
+    pub slots: u32,
+    /// How many versions fit: the current ones, one spare a handle, and with full history those not yet stored.
+    pub cells: u32,
+    /// The longest key, in bytes.
+    pub key_bytes: u32,
+}
+
+/// The tables of a segment and the sizes they share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalogue {
+    /// The most participants (handles) at once.
+    pub participants: u32,
+    /// The counters of the vector clock.
+    pub lanes: u32,
+    /// The tables, by position.
+    pub tables: Vec<TableSpec>,
+}
+
+/// Why a catalogue is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogueError {
+    /// A table's schema or name.
+    #[error("table `{table}`: {error}")]
+    Schema {
+        /// The table.
+        table: String,
+        /// Why.
+        error: SchemaError,
+    },
+    /// The same name twice.
+    #[error("table `{0}` is defined twice")]
+    Twice(String),
+    /// A number outside its range.
+    #[error("{what} is {found}; it must be {low} to {high}")]
+    Range {
+        /// What number.
+        what: String,
+        /// Its value.
+        found: u64,
+        /// The smallest allowed.
+        low: u64,
+        /// The largest allowed.
+        high: u64,
+    },
+    /// Not a catalogue at all.
+    #[error("not a catalogue: {0}")]
+    Unreadable(String),
+}
+
+impl TableSpec {
+    /// A table named `name` with `schema` and the default sizes: 1024 records, keys of 48 bytes, full history.
+    #[must_use]
+    pub fn new(name: &str, schema: Schema) -> Self {
+        Self {
+            name: name.to_owned(),
+            schema,
+            history: History::Full,
+            slots: 1024,
+            cells: 0,
+            key_bytes: 48,
+        }
+    }
+
+    /// The number of cells when none was asked for: what the protocol needs, and with full history room
+    /// for 65,536 versions that wait for the store.
+    #[must_use]
+    pub fn default_cells(&self, participants: u32) -> u32 {
+        let waiting = if self.history == History::Full { 65_536 } else { 0 };
+        self.cells_min(participants).saturating_add(waiting).min(INDEX_MAX)
+    }
+
+    /// The fewest cells with which every slot has one, every handle has a spare, and (full history) a base.
+    #[must_use]
+    pub fn cells_min(&self, participants: u32) -> u32 {
+        let per_slot = if self.history == History::Full { 2 } else { 1 };
+        self.slots.saturating_mul(per_slot).saturating_add(participants).saturating_add(1)
+    }
+
+    fn check(&self, participants: u32) -> Result<(), CatalogueError> {
+        let schema = |error| CatalogueError::Schema { table: self.name.clone(), error };
+        check_name(&self.name).map_err(schema)?;
+        let reserved = ["commonhold", "sqlite"].iter().any(|p| self.name.starts_with(p));
+        if reserved || self.name.ends_with("_history") {
+            return Err(schema(SchemaError::BadName(self.name.clone())));
+        }
+        let of = |what: &str| format!("table `{}`: {what}", self.name);
+        range(of("slots"), self.slots, 1, INDEX_MAX - 1)?;
+        range(of("key_bytes"), self.key_bytes, 1, KEY_BYTES_MAX)?;
+        range(of("cells"), self.cells, self.cells_min(participants), INDEX_MAX - 1)
+    }
+}
+
+fn range(what: String, found: u32, low: u32, high: u32) -> Result<(), CatalogueError> {
+    if (low..=high).contains(&found) {
+        return Ok(());
+    }
+    Err(CatalogueError::Range { what, found: found.into(), low: low.into(), high: high.into() })
+}
+
+impl Catalogue {
+    /// A catalogue of `tables`; a table with 0 cells gets the default number.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] naming the table and what is out of range.
+    pub fn new(
+        participants: u32,
+        lanes: u32,
+        tables: Vec<TableSpec>,
+    ) -> Result<Self, CatalogueError> {
+        range("participants".to_owned(), participants, 1, PARTICIPANTS_MAX)?;
+        range("lanes".to_owned(), lanes, 1, LANES_MAX)?;
+        range("the number of tables".to_owned(), tables.len() as u32, 0, TABLES_MAX as u32)?;
+        let mut catalogue = Self { participants, lanes, tables };
+        for i in 0..catalogue.tables.len() {
+            let (before, rest) = catalogue.tables.split_at_mut(i);
+            let Some(table) = rest.first_mut() else { break };
+            if table.cells == 0 {
+                table.cells = table.default_cells(participants);
+            }
+            table.check(participants)?;
+            if before.iter().any(|other| other.name == table.name) {
+                return Err(CatalogueError::Twice(table.name.clone()));
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// The table `name` and its position.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<(usize, &TableSpec)> {
+        self.tables.iter().enumerate().find(|(_, t)| t.name == name)
+    }
+
+    /// The catalogue as JSON, as it stands in header and store.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let tables = self.tables.iter().map(TableJson::from).collect();
+        let json = CatalogueJson { participants: self.participants, lanes: self.lanes, tables };
+        serde_json::to_string(&json).unwrap_or_default()
+    }
+
+    /// Reads a catalogue from JSON.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] when it is none or out of range.
+    pub fn from_json(text: &str) -> Result<Self, CatalogueError> {
+        let json: CatalogueJson =
+            serde_json::from_str(text).map_err(|e| CatalogueError::Unreadable(e.to_string()))?;
+        let tables = json.tables.into_iter().map(TableSpec::try_from).collect::<Result<_, _>>()?;
+        Self::new(json.participants, json.lanes, tables)
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CatalogueJson {
+    participants: u32,
+    lanes: u32,
+    tables: Vec<TableJson>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableJson {
+    name: String,
+    fields: Vec<String>,
+    history: History,
+    slots: u32,
+    cells: u32,
+    key_bytes: u32,
+}
+
+impl From<&TableSpec> for TableJson {
+    fn from(spec: &TableSpec) -> Self {
+        Self {
+            name: spec.name.clone(),
+            fields: spec.schema.fields().iter().map(Field::to_string).collect(),
+            history: spec.history,
+            slots: spec.slots,
+            cells: spec.cells,
+            key_bytes: spec.key_bytes,
+        }
+    }
+}
+
+impl TryFrom<TableJson> for TableSpec {
+    type Error = CatalogueError;
+
+    fn try_from(json: TableJson) -> Result<Self, CatalogueError> {
+        let error = |error| CatalogueError::Schema { table: json.name.clone(), error };
+        let fields = json.fields.iter().map(|f| f.parse()).collect::<Result<Vec<Field>, _>>();
+        let schema = fields.and_then(Schema::new).map_err(error)?;
+        let (history, slots, cells) = (json.history, json.slots, json.cells);
+        Ok(Self { name: json.name, schema, history, slots, cells, key_bytes: json.key_bytes })
+    }
+}
