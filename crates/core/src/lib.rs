@@ -1,11 +1,41 @@
-//! The protocols of Commonhold on the words of a segment.
+//! The protocols of Commonhold on the words of a segment: cells and slots, the atomic update, the index with
+//! insert and delete, waiting, participants and their death, the sweep and the drain.
+//!
+//! Read in this order: [`word`] and [`head`] (the two kinds of shared words), [`read`], [`commit`], then
+//! [`index`], [`insert`], [`wait`], [`participant`], [`sweep`], [`drain`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod catalogue;
+pub mod clock;
+pub mod commit;
+pub mod drain;
+pub mod error;
+pub mod flag;
+pub mod handle;
 pub mod hash;
+pub mod head;
+pub mod index;
+pub mod insert;
+pub mod inspect;
+pub mod participant;
+pub mod pool;
+pub mod read;
 pub mod record;
 pub mod row;
 pub mod schema;
+pub mod space;
+pub mod sweep;
+pub mod table;
 pub mod value;
+pub mod wait;
+pub mod word;
+
+pub use commit::Committed;
+pub use error::{Error, UpdateError};
+pub use handle::Handle;
+pub use insert::Inserted;
+pub use read::Snapshot;
+pub use space::Space;
+pub use table::RecordRef;

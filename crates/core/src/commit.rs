@@ -1,0 +1,213 @@
+//! The atomic update: compute the next version from the current one and publish it with one
+//! compare-exchange, or do it again on the version that was first.
+//!
+//! Steps (numbers as in the design): (1, 2) copy the current version (read.rs); (3) compute the next
+//! payload in the closure; (4) take a free cell; (5) write the next version into it and note the slot;
+//! (6) exchange the head; **won = committed**; (7) mark the cell Published; (8) flag the slot for the
+//! steward and wake who waits; (9) with latest history take the displaced cell for the next update, with
+//! full history leave it: the chain of previous cells down to the persisted one is the journal.
+//!
+//! There is nothing to unlock. **Crash**, by the step after which the participant dies: up to 5 the old
+//! version stands and the cell is Owned by a dead one; from 6 on the new version stands, and what was not
+//! done is done by others: 7 and 9 by the sweep, 8 by whoever reaps the dead's entry (the noted slot).
+//!
+//! Nothing is stored blindly after the exchange: 7 and 9 are compare-exchanges against the very word seen,
+//! so a participant that was stopped for an hour between 6 and 7 harms nobody when it goes on.
+
+use commonhold_os::clock::wall_micros;
+use commonhold_segment::sync::{Ordering, fence};
+use crossbeam_utils::Backoff;
+
+use crate::clock::Clock;
+use crate::error::{Error, UpdateError};
+use crate::handle::{Handle, Scratch};
+use crate::hash;
+use crate::head::Head;
+use crate::participant::bump;
+use crate::pool::{Owned, signal};
+use crate::read::{Found, Snapshot};
+use crate::row::WriterId;
+use crate::table::{Place, RecordRef, SlotView, TableControl, TableView, store_bytes};
+use crate::word::{Phase, Word};
+
+/// A commit: one version of one record, in memory for all to see.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed {
+    /// The table's position in the catalogue.
+    pub table: usize,
+    /// The record.
+    pub record: RecordRef,
+    /// The version this commit made.
+    pub version: u64,
+    /// Its state hash.
+    pub hash: u64,
+    /// Its vector clock.
+    pub clock: Clock,
+    /// Who made it.
+    pub writer: WriterId,
+    /// The writer's sequence in this table.
+    pub sequence: u64,
+}
+
+/// What is written into a cell beside the payload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draft {
+    pub(crate) record: RecordRef,
+    pub(crate) version: u64,
+    pub(crate) previous: Head,
+    pub(crate) deleted: bool,
+    pub(crate) time: i64,
+}
+
+/// A slot as an entry notes it: never 0, which notes nothing.
+fn note(table: &TableView<'_>, record: RecordRef) -> u64 {
+    ((table.position as u64) << 32 | u64::from(record.slot)) + 1
+}
+
+/// How an attempt ended.
+enum Attempt {
+    Won(Committed),
+    Lost,
+}
+
+impl Handle {
+    /// Updates `record`: `compute` gets the current payload and appends the next one. It may run several
+    /// times and must be pure. `None` when the record is gone: look its key up again.
+    ///
+    /// # Errors
+    /// [`UpdateError::Refused`] with what `compute` returned, [`UpdateError::Failed`] when there is no free
+    /// cell or the segment is damaged. Nothing was changed then.
+    #[inline]
+    pub fn update_at<E>(
+        &self,
+        table: usize,
+        record: RecordRef,
+        mut compute: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Option<Committed>, UpdateError<E>> {
+        self.exchange(table, record, false, |current, next| compute(&current.payload, next))
+    }
+
+    /// The loop of steps 1 to 9; with `delete` the next version is the record's last.
+    #[inline]
+    pub(crate) fn exchange<E>(
+        &self,
+        table: usize,
+        record: RecordRef,
+        delete: bool,
+        mut compute: impl FnMut(&Snapshot, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Option<Committed>, UpdateError<E>> {
+        let view = self.space().table(table)?;
+        let slot = view.slot(record.slot)?;
+        let time = wall_micros();
+        let backoff = Backoff::new();
+        let mut scratch = self.take_scratch();
+        let result = loop {
+            match self.look(&view, record, &mut scratch.seen) {
+                Ok(Found::Version) if !scratch.seen.deleted => {}
+                Ok(_) => break Ok(None),
+                Err(e) => break Err(e.into()),
+            }
+            scratch.next.clear();
+            if let Err(refused) = compute(&scratch.seen, &mut scratch.next) {
+                break Err(UpdateError::Refused(refused));
+            }
+            match self.attempt(&view, &slot, record, delete, time, &scratch) {
+                Ok(Attempt::Won(committed)) => break Ok(Some(committed)),
+                Ok(Attempt::Lost) => backoff.spin(),
+                Err(e) => break Err(e.into()),
+            }
+        };
+        self.put_scratch(scratch);
+        result
+    }
+
+    #[inline]
+    fn attempt(
+        &self,
+        table: &TableView<'_>,
+        slot: &SlotView<'_>,
+        record: RecordRef,
+        deleted: bool,
+        time: i64,
+        scratch: &Scratch,
+    ) -> Result<Attempt, Error> {
+        self.check_fork()?;
+        let seen = &scratch.seen;
+        let version = seen.version + 1;
+        let owned = self.spare(table)?;
+        let draft = Draft { record, version, previous: seen.head.position(), deleted, time };
+        let committed = self.write(table, owned, &draft, &scratch.next)?;
+        let entry = self.entry()?;
+        entry.noted.store(note(table, record), Ordering::Relaxed);
+        if !seen.head.displace(slot.head, Head::new(owned.index, version)) {
+            bump(entry.lost);
+            return Ok(Attempt::Lost);
+        }
+        self.keep_spare(table, None);
+        self.count_commit(table.position)?;
+        let cell = table.cell(owned.index)?;
+        owned.word.exchange(cell.word, owned.word.published());
+        self.space().flag(table, slot.index);
+        signal(table.control(TableControl::Watch)?);
+        if !table.is_full_history() {
+            self.take_displaced(table, seen)?;
+        }
+        Ok(Attempt::Won(committed))
+    }
+
+    /// Step 5: everything behind the cell's word.
+    #[inline]
+    pub(crate) fn write(
+        &self,
+        table: &TableView<'_>,
+        owned: Owned,
+        draft: &Draft,
+        payload: &[u8],
+    ) -> Result<Committed, Error> {
+        let limit = table.layout.geometry.payload_bytes as usize;
+        if payload.len() > limit {
+            return Err(table.corrupt("a payload's length", 0, payload.len() as u64));
+        }
+        self.reserve_tick()?;
+        let cell = table.cell(owned.index)?;
+        let hash = hash::state_hash(draft.record.prefix, draft.version, payload);
+        let sequence = self.next_sequence(table.position);
+        // The generation bump of the claim comes before every word behind it, for whoever sees one of them.
+        fence(Ordering::Release);
+        let place = Place::new(draft.record.slot, draft.deleted, payload.len());
+        cell.place.store(place.bits(), Ordering::Relaxed);
+        cell.slot_generation.store(draft.record.generation, Ordering::Relaxed);
+        cell.version.store(draft.version, Ordering::Relaxed);
+        cell.previous.store(draft.previous.bits(), Ordering::Relaxed);
+        cell.hash.store(hash, Ordering::Relaxed);
+        cell.writer.store(self.writer().to_bits(), Ordering::Relaxed);
+        cell.sequence.store(sequence, Ordering::Relaxed);
+        cell.time.store(draft.time.cast_unsigned(), Ordering::Relaxed);
+        let clock = Clock::next(self.seen(), self.lane());
+        let (lanes, rest) = cell.rest.split_at(self.lane_count().min(cell.rest.len()));
+        for (lane, (to, seen)) in lanes.iter().zip(self.seen()).enumerate() {
+            to.store(seen.get() + u64::from(lane == self.lane()), Ordering::Relaxed);
+        }
+        store_bytes(rest, payload);
+        let (version, record, writer) = (draft.version, draft.record, self.writer());
+        Ok(Committed { table: table.position, record, version, hash, clock, writer, sequence })
+    }
+
+    /// Step 9: the displaced cell, still at the generation that was read, becomes this handle's spare.
+    #[inline]
+    fn take_displaced(&self, table: &TableView<'_>, seen: &Snapshot) -> Result<(), Error> {
+        let index = seen.head.cell();
+        let cell = table.cell(index)?;
+        loop {
+            let now = Word::load(cell.word, Ordering::Relaxed);
+            if now.generation() != seen.cell.generation() || now.phase() == Phase::Free {
+                return Ok(()); // the sweep was first
+            }
+            let word = now.claimed_by(self.entry_index());
+            if now.exchange(cell.word, word) {
+                self.keep_spare(table, Some(Owned { index, word }));
+                return Ok(());
+            }
+        }
+    }
+}

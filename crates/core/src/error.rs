@@ -1,0 +1,149 @@
+//! What can go wrong, as one line each: what, where, what to do.
+
+use commonhold_os::OsError;
+use commonhold_segment::SegmentError;
+
+use crate::catalogue::CatalogueError;
+use crate::record::FieldError;
+
+/// An operation that did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The segment cannot be made, mapped or locked.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The kernel said no.
+    #[error(transparent)]
+    Os(#[from] OsError),
+    /// The catalogue is not one.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// No such table.
+    #[error("no table `{table}` in this segment (it has: {known}); create it first")]
+    UnknownTable {
+        /// What was asked for.
+        table: String,
+        /// What there is.
+        known: String,
+    },
+    /// No such field.
+    #[error("table `{table}` has no field `{field}` (it has: {known})")]
+    UnknownField {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        field: String,
+        /// What there is.
+        known: String,
+    },
+    /// A key that cannot be one.
+    #[error(
+        "table `{table}`: a key of {length} bytes{why}; keys are 1 to {limit} bytes of UTF-8 without NUL"
+    )]
+    BadKey {
+        /// The table.
+        table: String,
+        /// The key's length in bytes.
+        length: usize,
+        /// The table's limit in bytes.
+        limit: u32,
+        /// What else is wrong with it.
+        why: &'static str,
+    },
+    /// A value that a field refused.
+    #[error("table `{table}`, key `{key}`, {error}")]
+    Field {
+        /// The table.
+        table: String,
+        /// The record.
+        key: String,
+        /// The field and why.
+        error: FieldError,
+    },
+    /// No such record.
+    #[error("table `{table}` has no record `{key}`")]
+    NotFound {
+        /// The table.
+        table: String,
+        /// The key.
+        key: String,
+    },
+    /// The record is there already.
+    #[error("table `{table}` has a record `{key}` already")]
+    Exists {
+        /// The table.
+        table: String,
+        /// The key.
+        key: String,
+    },
+    /// No room, after waiting for it.
+    #[error(
+        "table `{table}` is full: all {limit} {what} are in use{why}; raise `{raise}` and create the segment anew"
+    )]
+    Full {
+        /// The table.
+        table: String,
+        /// What ran out.
+        what: &'static str,
+        /// How many there are.
+        limit: u32,
+        /// The number to raise.
+        raise: &'static str,
+        /// What the wait showed.
+        why: String,
+    },
+    /// No room for another participant.
+    #[error(
+        "all {limit} participants are in use; close some, or raise `participants` and create the segment anew"
+    )]
+    Participants {
+        /// How many there are.
+        limit: u32,
+    },
+    /// A word of the segment that no correct process wrote.
+    #[error(
+        "segment is damaged: {what} at byte {offset} is {found}; drain what can be drained and create it anew from the store"
+    )]
+    Corrupt {
+        /// What the word should be.
+        what: &'static str,
+        /// Where, in bytes from the segment's start (0: not known).
+        offset: usize,
+        /// What it is.
+        found: u64,
+    },
+    /// It did not happen in time.
+    #[error("timed out after {waited_ms} ms waiting for {what}{why}")]
+    Timeout {
+        /// For what.
+        what: String,
+        /// How long.
+        waited_ms: u64,
+        /// What is known of the cause.
+        why: String,
+    },
+    /// The segment was opened for reading only.
+    #[error("the segment is open for reading only")]
+    ReadOnly,
+}
+
+/// An update that did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError<E> {
+    /// The closure refused; nothing was changed.
+    #[error("{0}")]
+    Refused(E),
+    /// The runtime could not.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl<E> UpdateError<E> {
+    /// The runtime's error, or what `refused` makes of the closure's.
+    pub fn or_refused(self, refused: impl FnOnce(E) -> Error) -> Error {
+        match self {
+            Self::Refused(e) => refused(e),
+            Self::Failed(e) => e,
+        }
+    }
+}

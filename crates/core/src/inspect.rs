@@ -1,0 +1,167 @@
+//! Looking from outside: figures derived by looking, without an entry and without a write.
+
+use commonhold_segment::sync::Ordering;
+
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::head::Head;
+use crate::pool::Kind;
+use crate::read::{Found, Snapshot, snapshot};
+use crate::space::Space;
+use crate::table::{RecordRef, TableControl};
+use crate::word::{Phase, Word};
+
+/// How many things are in each phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phases {
+    /// Nobody's.
+    pub free: u32,
+    /// A participant's.
+    pub owned: u32,
+    /// To be read.
+    pub published: u32,
+    /// Deleted, not yet stored.
+    pub retired: u32,
+}
+
+/// What a table looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFigures {
+    /// Slots by phase; published ones hold a record.
+    pub slots: Phases,
+    /// Cells by phase.
+    pub cells: Phases,
+    /// Cells of the index by phase.
+    pub index_cells: Phases,
+    /// Records whose head the store has not.
+    pub unstored_records: u64,
+    /// Versions that the store has not (latest history: how far the heads are ahead).
+    pub unstored_versions: u64,
+    /// The version floor.
+    pub floor: u64,
+}
+
+impl Phases {
+    fn count(&mut self, phase: Phase) {
+        let count = match phase {
+            Phase::Free => &mut self.free,
+            Phase::Owned => &mut self.owned,
+            Phase::Published => &mut self.published,
+            Phase::Retired => &mut self.retired,
+        };
+        *count += 1;
+    }
+}
+
+impl Space {
+    /// What the table at `position` looks like, at no single instant.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Corrupt`].
+    pub fn figures(&self, position: usize) -> Result<TableFigures, Error> {
+        let table = self.table(position)?;
+        let phases = |kind| {
+            let mut phases = Phases::default();
+            for (_, word) in table.pool(kind).words() {
+                phases.count(Word::load(word, Ordering::Relaxed).phase());
+            }
+            phases
+        };
+        let (mut unstored_records, mut unstored_versions) = (0, 0);
+        for slot in table.slots() {
+            let persisted = Head::load(slot.persisted, Ordering::Acquire);
+            let head = Head::load(slot.head, Ordering::Acquire);
+            let phase = Word::load(slot.word, Ordering::Acquire).phase();
+            let lives = matches!(phase, Phase::Published | Phase::Retired);
+            if lives && head.is_newer_than(persisted) {
+                unstored_records += 1;
+                unstored_versions += head.tag().wrapping_sub(persisted.tag()) & ((1 << 39) - 1);
+            }
+        }
+        Ok(TableFigures {
+            slots: phases(Kind::Slots),
+            cells: phases(Kind::Cells),
+            index_cells: phases(Kind::IndexCells),
+            unstored_records,
+            unstored_versions,
+            floor: table.control(TableControl::Floor)?.load(Ordering::Acquire),
+        })
+    }
+
+    /// Cells of the table that are neither free nor led to by a head: what was leaked, when nobody else is
+    /// at work and everything is stored. Participants that live may each have one spare.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Corrupt`].
+    pub fn unreferenced_cells(&self, position: usize) -> Result<u32, Error> {
+        let table = self.table(position)?;
+        let mut led = 0;
+        for slot in table.slots() {
+            let head = Head::load(slot.head, Ordering::Acquire);
+            let cell = table.cell(head.cell());
+            let used = |w: Word| w.phase() != Phase::Free;
+            led += u32::from(cell.is_ok_and(|c| used(Word::load(c.word, Ordering::Acquire))));
+        }
+        let taken = table.pool(Kind::Cells).words();
+        let taken = taken.filter(|(_, w)| Word::load(w, Ordering::Acquire).phase() != Phase::Free);
+        Ok((taken.count() as u32).saturating_sub(led))
+    }
+
+    /// Visits every record of the table: a consistent copy of each, at no single instant.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Corrupt`], or what `visit` returns.
+    pub fn scan<E: From<Error>>(
+        &self,
+        position: usize,
+        mut visit: impl FnMut(&str, &Snapshot) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let table = self.table(position)?;
+        let lanes = self.catalogue().lanes as usize;
+        let mut seen = Snapshot::default();
+        for slot in table.slots() {
+            let word = Word::load(slot.word, Ordering::Acquire);
+            if !matches!(word.phase(), Phase::Owned | Phase::Published) {
+                continue;
+            }
+            let Some((key, prefix)) = slot.key(word.generation()) else { continue };
+            let record = RecordRef { slot: slot.index, generation: word.generation(), prefix };
+            // A reserved slot is a record once its bucket names it.
+            if word.phase() == Phase::Owned && table.locate_only(&key)? != Some(record) {
+                continue;
+            }
+            let found = snapshot(&table, &slot, word.generation(), lanes, &mut seen)?;
+            if found == Found::Version && !seen.deleted {
+                visit(&key, &seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one record without a handle.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::BadKey`], [`Error::Corrupt`].
+    pub fn peek(&self, position: usize, key: &str) -> Result<Option<Snapshot>, Error> {
+        let table = self.table(position)?;
+        table.check_key(key)?;
+        let Some(record) = table.locate_only(key)? else { return Ok(None) };
+        let slot = table.slot(record.slot)?;
+        let lanes = self.catalogue().lanes as usize;
+        let mut seen = Snapshot::default();
+        let found = snapshot(&table, &slot, record.generation, lanes, &mut seen)?;
+        Ok((found == Found::Version && !seen.deleted).then_some(seen))
+    }
+}
+
+impl Handle {
+    /// Flags the record for the steward, who then looks at it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn flag_record(&self, table: usize, record: RecordRef) -> Result<(), Error> {
+        let view = self.space().table(table)?;
+        self.space().flag(&view, record.slot);
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! Participants: entries of the segment that handles claim, and what happens when their owner dies.
+//!
+//! **Fields** of an entry (two lines; the owner alone writes, anybody reads):
+//! ```text
+//! line 0   word (word.rs) · pid · start · pidfd inode · pid namespace
+//! line 1   noted slot · commits · lost exchanges · waits for room
+//! ```
+//! **Evidence of death** comes from the kernel only: the entry's lock byte has become free, or, in the same
+//! pid namespace, the identity is gone. Never a timeout: a stopped process comes back and writes.
+//!
+//! **Crash**: the entry stays Owned, its lock byte becomes free. Whoever takes the byte sweeps what the dead
+//! left (sweep.rs), wakes the noted slot and only then frees the entry, so an entry is never reused before
+//! its cells and slots were swept. A reaper killed in between leaves the entry Owned for the next one.
+//!
+//! The counters of an entry go on through all its owners: a dead participant's share is kept.
+
+use commonhold_os::lock::{LockFile, Mode};
+use commonhold_os::process::{Identity, Liveness};
+use commonhold_segment::layout::{ENTRY_WORDS, LINE_WORDS};
+use commonhold_segment::sync::{AtomicU64, Ordering, futex_wake_all};
+
+use crate::error::Error;
+use crate::space::{LOCK_ENTRIES, LOCK_USAGE, Space};
+use crate::sweep::{Swept, sweep};
+use crate::word::{Phase, Word};
+
+/// The most entries, and so the bits of a [`DeadSet`].
+const ENTRIES_MAX: usize = 4096;
+
+/// A participant's words.
+#[derive(Clone, Copy)]
+pub(crate) struct EntryView<'a> {
+    pub(crate) word: &'a AtomicU64,
+    pid: &'a AtomicU64,
+    start: &'a AtomicU64,
+    inode: &'a AtomicU64,
+    namespace: &'a AtomicU64,
+    pub(crate) noted: &'a AtomicU64,
+    pub(crate) commits: &'a AtomicU64,
+    pub(crate) lost: &'a AtomicU64,
+    pub(crate) waits: &'a AtomicU64,
+}
+
+/// The participants that are proved dead.
+#[derive(Debug, Clone)]
+pub struct DeadSet([u64; ENTRIES_MAX / 64]);
+
+/// What one participant did and is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Participant {
+    /// The entry.
+    pub entry: u16,
+    /// Its owner.
+    pub identity: Identity,
+    /// Whether the owner is there.
+    pub liveness: Liveness,
+}
+
+/// Sums over all entries, the dead and gone included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Commits.
+    pub commits: u64,
+    /// Exchanges lost to another participant.
+    pub lost_exchanges: u64,
+    /// Waits for a free cell or slot.
+    pub room_waits: u64,
+}
+
+impl DeadSet {
+    /// Nobody.
+    #[must_use]
+    pub fn new() -> Self {
+        Self([0; ENTRIES_MAX / 64])
+    }
+
+    /// Adds `entry`.
+    pub fn insert(&mut self, entry: u16) {
+        if let Some(word) = self.0.get_mut(usize::from(entry) / 64) {
+            *word |= 1 << (entry % 64);
+        }
+    }
+
+    /// Whether `entry` is in it.
+    #[must_use]
+    pub fn contains(&self, entry: u16) -> bool {
+        self.0.get(usize::from(entry) / 64).is_some_and(|word| word >> (entry % 64) & 1 == 1)
+    }
+}
+
+impl Default for DeadSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Adds one to a word that one thread alone writes.
+#[inline]
+pub(crate) fn bump(word: &AtomicU64) {
+    word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+impl Space {
+    /// The entry `index`.
+    pub(crate) fn entry(&self, index: u16) -> Result<EntryView<'_>, Error> {
+        let start = self.layout().entries.start + usize::from(index) * ENTRY_WORDS;
+        let words = self.segment().words().get(start..start + ENTRY_WORDS).unwrap_or_default();
+        let second = words.get(LINE_WORDS.max(5)..).unwrap_or_default();
+        match (words, second) {
+            ([word, pid, start, inode, namespace, ..], [noted, commits, lost, waits, ..])
+                if u32::from(index) < self.catalogue().participants =>
+            {
+                Ok(EntryView { word, pid, start, inode, namespace, noted, commits, lost, waits })
+            }
+            _ => Err(Error::Corrupt { what: "an entry", offset: 0, found: index.into() }),
+        }
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u16, EntryView<'_>)> {
+        let count = self.catalogue().participants.min(ENTRIES_MAX as u32) as u16;
+        (0..count).filter_map(|i| self.entry(i).ok().map(|e| (i, e)))
+    }
+
+    /// Claims a free entry for this process: its word, and the lock that proves its owner alive.
+    pub(crate) fn claim_entry(&self) -> Result<(u16, Word, Option<LockFile>), Error> {
+        let lock = self.segment().lock_file()?;
+        if let Some(lock) = &lock {
+            lock.try_lock(LOCK_USAGE, Mode::Shared)?;
+        }
+        let identity = if lock.is_some() { Identity::current()? } else { Identity::default() };
+        for _ in 0..3 {
+            for (index, entry) in self.entries() {
+                if let Some(word) = claim(index, &entry, lock.as_ref(), &identity)? {
+                    return Ok((index, word, lock));
+                }
+            }
+            self.reap(true)?;
+        }
+        Err(Error::Participants { limit: self.catalogue().participants })
+    }
+
+    /// Finds the dead, sweeps what they left and frees their entries.
+    ///
+    /// With `thorough` also those whose lock a forked child still holds: they are swept, and their entries
+    /// become free when the child has gone.
+    ///
+    /// # Errors
+    /// [`Error`] when the segment is damaged or the locks do not work.
+    pub fn reap(&self, thorough: bool) -> Result<Swept, Error> {
+        Ok(self
+            .with_reaper(|lock| self.reap_with(lock, thorough))?
+            .transpose()?
+            .unwrap_or_default())
+    }
+
+    fn reap_with(&self, lock: &LockFile, thorough: bool) -> Result<Swept, Error> {
+        let mut dead = DeadSet::new();
+        let (mut locked, mut found) = (Vec::new(), 0);
+        for (index, entry) in self.entries() {
+            if Word::load(entry.word, Ordering::Acquire).phase() != Phase::Owned {
+                continue;
+            }
+            let byte = LOCK_ENTRIES + u64::from(index);
+            if lock.try_lock(byte, Mode::Exclusive)? {
+                if Word::load(entry.word, Ordering::Acquire).phase() == Phase::Owned {
+                    dead.insert(index);
+                    locked.push((index, entry));
+                } else {
+                    lock.unlock(byte);
+                }
+            } else if thorough && entry.identity().find().0 == Liveness::Dead {
+                dead.insert(index);
+                found += 1;
+            }
+        }
+        let swept =
+            if locked.is_empty() && found == 0 { Ok(Swept::default()) } else { sweep(self, &dead) };
+        for (index, entry) in locked {
+            if swept.is_ok() {
+                self.wake_noted(&entry);
+                let word = Word::load(entry.word, Ordering::Acquire);
+                word.exchange(entry.word, word.freed());
+                found += 1;
+            }
+            lock.unlock(LOCK_ENTRIES + u64::from(index));
+        }
+        swept.map(|swept| Swept { participants: found, ..swept })
+    }
+
+    /// Wakes who may have been left sleeping by a death between exchange and wake, and flags the slot.
+    fn wake_noted(&self, entry: &EntryView<'_>) {
+        let noted = entry.noted.swap(0, Ordering::AcqRel);
+        let Some(noted) = noted.checked_sub(1) else { return };
+        let position = (noted >> 32) as usize;
+        if let Ok(table) = self.table(position)
+            && let Ok(slot) = table.slot(noted as u32)
+        {
+            self.flag(&table, slot.index);
+            futex_wake_all(slot.head);
+        }
+    }
+
+    /// Everybody who has an entry.
+    #[must_use]
+    pub fn participants(&self) -> Vec<Participant> {
+        let owned =
+            |e: &EntryView<'_>| Word::load(e.word, Ordering::Acquire).phase() == Phase::Owned;
+        let entries = self.entries().filter(|(_, e)| owned(e));
+        let participant = |(entry, e): (u16, EntryView<'_>)| {
+            let identity = e.identity();
+            Participant { entry, identity, liveness: identity.find().0 }
+        };
+        entries.map(participant).collect()
+    }
+
+    /// The counters, summed over all participants that ever were.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.entries().fold(Totals::default(), |sum, (_, e)| Totals {
+            commits: sum.commits.wrapping_add(e.commits.load(Ordering::Relaxed)),
+            lost_exchanges: sum.lost_exchanges.wrapping_add(e.lost.load(Ordering::Relaxed)),
+            room_waits: sum.room_waits.wrapping_add(e.waits.load(Ordering::Relaxed)),
+        })
+    }
+}
+
+fn claim(
+    index: u16,
+    entry: &EntryView<'_>,
+    lock: Option<&LockFile>,
+    identity: &Identity,
+) -> Result<Option<Word>, Error> {
+    if Word::load(entry.word, Ordering::Acquire).phase() != Phase::Free {
+        return Ok(None);
+    }
+    let byte = LOCK_ENTRIES + u64::from(index);
+    if let Some(lock) = lock
+        && !lock.try_lock(byte, Mode::Exclusive)?
+    {
+        return Ok(None);
+    }
+    let word = Word::load(entry.word, Ordering::Acquire);
+    let next = word.claimed_by(index);
+    if word.phase() == Phase::Free {
+        entry.store(identity);
+        if word.exchange(entry.word, next) {
+            return Ok(Some(next));
+        }
+    }
+    if let Some(lock) = lock {
+        lock.unlock(byte);
+    }
+    Ok(None)
+}
+
+impl EntryView<'_> {
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            pid: self.pid.load(Ordering::Relaxed) as u32,
+            start_ticks: self.start.load(Ordering::Relaxed),
+            pidfd_inode: self.inode.load(Ordering::Relaxed),
+            pid_namespace: self.namespace.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Writes who owns the entry; the caller has its lock, and it is Free.
+    fn store(&self, identity: &Identity) {
+        self.pid.store(identity.pid.into(), Ordering::Relaxed);
+        self.start.store(identity.start_ticks, Ordering::Relaxed);
+        self.inode.store(identity.pidfd_inode, Ordering::Relaxed);
+        self.namespace.store(identity.pid_namespace, Ordering::Relaxed);
+        self.noted.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,220 @@
+//! Pools: how a participant gets a free cell or slot, gives it back, and waits when there is none.
+//!
+//! A pool is nothing but its ownership words: a free thing is found by looking (from a place of the
+//! participant's own, so that they do not meet) and claimed by compare-exchange. No list and no count of
+//! free things exists that a kill could leave wrong.
+//!
+//! **Waiting**: the table's room word has a WAITERS bit. A waiter sets it, looks once more, and sleeps on
+//! exactly that value; whoever frees something looks at the bit afterwards, and if it is set moves the word
+//! and wakes all. Both use `SeqCst`, so one of them sees the other.
+
+use std::time::Duration;
+
+use commonhold_os::clock::monotonic_nanos;
+use commonhold_segment::layout::INDEX_CELL_WORDS;
+use commonhold_segment::sync::{AtomicU64, Ordering, crossing, futex_wait, futex_wake_all};
+
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::participant::bump;
+use crate::space::Space;
+use crate::table::{TableControl, TableView};
+use crate::word::{Phase, Word};
+
+/// The longest sleep before looking again: a waker may have died between its change and its wake.
+pub(crate) const WAIT_PIECE: Duration = Duration::from_millis(100);
+
+/// The ownership words of one kind of thing in one table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pool<'a> {
+    words: &'a [AtomicU64],
+    stride: usize,
+    /// Which word of each thing is its ownership word.
+    at: usize,
+    count: u32,
+}
+
+/// Something this participant owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) index: u32,
+    pub(crate) word: Word,
+}
+
+/// The kinds of things that a table has pools of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Cells,
+    Slots,
+    IndexCells,
+}
+
+impl<'a> TableView<'a> {
+    pub(crate) fn pool(&self, kind: Kind) -> Pool<'a> {
+        let (layout, geometry) = (self.layout, self.layout.geometry);
+        let (range, stride, at, count) = match kind {
+            Kind::Cells => (&layout.cells, layout.cell_stride, 0, geometry.cells),
+            Kind::Slots => (&layout.slots, layout.slot_stride, 2, geometry.slots),
+            Kind::IndexCells => (&layout.index, INDEX_CELL_WORDS, 0, geometry.index_cells),
+        };
+        let words = self.words.get(range.clone()).unwrap_or_default();
+        Pool { words, stride, at, count }
+    }
+}
+
+impl<'a> Pool<'a> {
+    pub(crate) fn word(&self, index: u32) -> Option<&'a AtomicU64> {
+        self.words.get(index as usize * self.stride + self.at)
+    }
+
+    /// Every ownership word.
+    pub(crate) fn words(&self) -> impl Iterator<Item = (u32, &'a AtomicU64)> + use<'a> {
+        (0..self.count).zip(self.words.iter().skip(self.at).step_by(self.stride))
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Claims a free thing, looking at each once, from `*cursor` on.
+    fn claim(&self, owner: u16, cursor: &std::cell::Cell<u32>) -> Option<Owned> {
+        let start = cursor.get() % self.count.max(1);
+        for index in (start..self.count).chain(0..start) {
+            let Some(word) = self.word(index) else { continue };
+            let now = Word::load(word, Ordering::Relaxed);
+            let next = now.claimed_by(owner);
+            if now.phase() == Phase::Free && now.exchange(word, next) {
+                cursor.set(index + 1);
+                return Some(Owned { index, word: next });
+            }
+        }
+        None
+    }
+}
+
+impl Space {
+    /// To be called after something was freed: wakes those who wait for room.
+    pub(crate) fn signal_room(&self, table: &TableView<'_>) -> Result<(), Error> {
+        signal(table.control(TableControl::Room)?);
+        Ok(())
+    }
+}
+
+/// Moves a control word and wakes its sleepers, if it has any.
+#[inline]
+pub(crate) fn signal(word: &AtomicU64) {
+    crossing();
+    let now = word.load(Ordering::SeqCst);
+    if now & 1 == 1 {
+        signal_slow(word, now);
+    }
+}
+
+#[cold]
+fn signal_slow(word: &AtomicU64, mut now: u64) {
+    while now & 1 == 1 {
+        let next = (now & !1).wrapping_add(2);
+        match word.compare_exchange(now, next, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => return futex_wake_all(word),
+            Err(other) => now = other,
+        }
+    }
+}
+
+/// Announces a sleeper on a control word; what to sleep on.
+pub(crate) fn announce(word: &AtomicU64) -> u64 {
+    let value = word.fetch_or(1, Ordering::SeqCst) | 1;
+    crossing();
+    value
+}
+
+impl Handle {
+    /// Claims one free thing, waiting for room as long as the handle's limit says.
+    pub(crate) fn claim(&self, table: &TableView<'_>, kind: Kind) -> Result<Owned, Error> {
+        let cursor = self.cursor(table.position, kind);
+        let at_once = cursor.and_then(|at| table.pool(kind).claim(self.entry_index(), at));
+        if let Some(owned) = at_once {
+            return Ok(owned);
+        }
+        let mut claimed = self.claim_many(table, kind, 1)?;
+        claimed.pop().ok_or_else(|| self.full(table, kind, 0))
+    }
+
+    /// Claims `count` free things, all or none.
+    pub(crate) fn claim_many(
+        &self,
+        table: &TableView<'_>,
+        kind: Kind,
+        count: usize,
+    ) -> Result<Vec<Owned>, Error> {
+        let mut claimed = self.try_claim(table, kind, count);
+        if claimed.len() < count {
+            bump(self.entry()?.waits);
+            let start = monotonic_nanos();
+            let limit = self.room_wait();
+            loop {
+                let room = table.control(TableControl::Room)?;
+                let seen = announce(room);
+                claimed = self.try_claim(table, kind, count);
+                if claimed.len() == count {
+                    break;
+                }
+                let waited = Duration::from_nanos(monotonic_nanos() - start);
+                if waited >= limit {
+                    return Err(self.full(table, kind, waited.as_millis()));
+                }
+                self.space().hurry_steward()?;
+                self.space().reclaim(table)?;
+                futex_wait(room, seen as u32, WAIT_PIECE.min(limit - waited));
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Claims `count`, or none at all.
+    fn try_claim(&self, table: &TableView<'_>, kind: Kind, count: usize) -> Vec<Owned> {
+        let pool = table.pool(kind);
+        let Some(cursor) = self.cursor(table.position, kind) else { return Vec::new() };
+        let mut claimed = Vec::with_capacity(count);
+        while claimed.len() < count {
+            match pool.claim(self.entry_index(), cursor) {
+                Some(owned) => claimed.push(owned),
+                None => {
+                    self.give_back(table, kind, &claimed);
+                    return Vec::new();
+                }
+            }
+        }
+        claimed
+    }
+
+    /// Frees what this participant owns.
+    pub(crate) fn give_back(&self, table: &TableView<'_>, kind: Kind, owned: &[Owned]) {
+        let pool = table.pool(kind);
+        for it in owned {
+            if let Some(word) = pool.word(it.index) {
+                it.word.exchange(word, it.word.freed());
+            }
+        }
+        if !owned.is_empty() {
+            let _ = self.space().signal_room(table);
+        }
+    }
+
+    fn full(&self, table: &TableView<'_>, kind: Kind, waited_ms: u128) -> Error {
+        let (what, raise) = match kind {
+            Kind::Cells => ("cells", "cells"),
+            Kind::Slots => ("slots", "slots"),
+            Kind::IndexCells => ("cells of the index", "slots"),
+        };
+        let lag = self.space().steward_message().map(|m| format!(" ({m})")).unwrap_or_default();
+        let why = format!("; waited {waited_ms} ms for the steward and the sweep{lag}");
+        Error::Full {
+            table: table.spec.name.clone(),
+            what,
+            limit: table.pool(kind).count(),
+            raise,
+            why,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A space: one mapped segment with its catalogue, as one process sees it. Handles are opened on it.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use commonhold_os::fork;
+use commonhold_os::lock::{LockFile, Mode};
+use commonhold_segment::sync::{AtomicU64, Ordering};
+use commonhold_segment::{Geometry, Layout, Segment, TableGeometry};
+
+use crate::catalogue::{Catalogue, TableSpec};
+use crate::error::Error;
+use crate::index::ENTRIES;
+use crate::table::TableView;
+
+/// The lock byte that everybody holds shared who uses the segment, and who removes it alone.
+pub const LOCK_USAGE: u64 = 0;
+/// The lock byte of the steward.
+pub const LOCK_STEWARD: u64 = 1;
+/// The lock byte of entry 0; the others follow.
+pub const LOCK_ENTRIES: u64 = 4096;
+
+/// Lines of the segment's control region.
+pub(crate) mod control {
+    /// The steward's doorbell.
+    pub(crate) const DOORBELL: usize = 0;
+    /// Counts the steward's take-overs; who it is stands in the words behind.
+    pub(crate) const STEWARD: usize = 1;
+    /// Version of the steward's message.
+    pub(crate) const MESSAGE: usize = 2;
+    /// The message's words begin here.
+    pub(crate) const MESSAGE_TEXT: usize = 3;
+}
+
+/// One segment as one process sees it.
+pub struct Space {
+    segment: Segment,
+    catalogue: Catalogue,
+    /// Held as long as the space lives: see [`LOCK_USAGE`].
+    usage: Option<LockFile>,
+    reaper: Mutex<Option<(u64, LockFile)>>,
+    /// Wakes this process's own candidate when there is no steward.
+    candidate: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Space").field("segment", &self.segment).finish_non_exhaustive()
+    }
+}
+
+/// The geometry that a catalogue asks for.
+#[must_use]
+pub fn geometry_of(catalogue: &Catalogue) -> Geometry {
+    let table = |t: &TableSpec| {
+        let buckets = (t.slots / 2).max(1).next_power_of_two();
+        // One cell a bucket, one for every so many entries that overflow; and for an operation on a bucket
+        // that holds everything as many once more; and one for every participant.
+        let overflow = t.slots / ENTRIES as u32 + 1;
+        let index_cells = buckets + 2 * overflow + catalogue.participants + 1;
+        TableGeometry {
+            slots: t.slots,
+            cells: t.cells,
+            key_bytes: t.key_bytes,
+            payload_bytes: t.schema.payload_bytes_max() as u32,
+            buckets,
+            index_cells,
+        }
+    };
+    Geometry {
+        participants: catalogue.participants,
+        lanes: catalogue.lanes,
+        catalogue_bytes: catalogue.to_json().len() as u32,
+        tables: catalogue.tables.iter().map(table).collect(),
+    }
+}
+
+impl Space {
+    /// A space over `segment`, which is taken into use: nobody can remove it until the space is dropped.
+    /// A segment open for reading only is not taken into use.
+    ///
+    /// `None` when it is just being removed: look its name up again.
+    ///
+    /// # Errors
+    /// [`Error`] when the catalogue does not fit the header.
+    pub fn new(segment: Segment) -> Result<Option<Arc<Self>>, Error> {
+        let text = std::str::from_utf8(segment.catalogue()).unwrap_or_default();
+        let catalogue = Catalogue::from_json(text)?;
+        if geometry_of(&catalogue) != segment.header().geometry {
+            return Err(Error::Corrupt { what: "the geometry", offset: 64, found: 0 });
+        }
+        let mut usage = None;
+        if segment.is_writable()
+            && let Some(lock) = segment.lock_file()?
+        {
+            if !lock.try_lock(LOCK_USAGE, Mode::Shared)? {
+                return Ok(None);
+            }
+            usage = Some(lock);
+        }
+        let (reaper, candidate) = (Mutex::new(None), OnceLock::new());
+        Ok(Some(Arc::new(Self { segment, catalogue, usage, reaper, candidate })))
+    }
+
+    /// Whether the segment's name still leads to this segment.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.usage.as_ref().is_none_or(LockFile::is_current)
+    }
+
+    /// The segment.
+    #[must_use]
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// The catalogue.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    #[inline]
+    pub(crate) fn layout(&self) -> &Layout {
+        self.segment.layout()
+    }
+
+    /// The table at `position` of the catalogue.
+    #[inline]
+    pub(crate) fn table(&self, position: usize) -> Result<TableView<'_>, Error> {
+        let spec = self.catalogue.tables.get(position);
+        match (spec, self.layout().tables.get(position)) {
+            (Some(spec), Some(layout)) => {
+                Ok(TableView { position, spec, layout, words: self.segment.words() })
+            }
+            _ => Err(self.unknown_table(&format!("number {position}"))),
+        }
+    }
+
+    /// Every table.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = TableView<'_>> {
+        (0..self.catalogue.tables.len()).filter_map(|i| self.table(i).ok())
+    }
+
+    /// The position of the table `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] naming those that there are.
+    pub fn find_table(&self, name: &str) -> Result<usize, Error> {
+        let found = self.catalogue.find(name).map(|(position, _)| position);
+        found.ok_or_else(|| self.unknown_table(name))
+    }
+
+    fn unknown_table(&self, table: &str) -> Error {
+        let names: Vec<&str> = self.catalogue.tables.iter().map(|t| t.name.as_str()).collect();
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Error::UnknownTable { table: table.to_owned(), known }
+    }
+
+    /// The word at `offset`; a reader of the header's checked layout never asks beyond the end.
+    #[inline]
+    pub(crate) fn word(&self, offset: usize) -> Result<&AtomicU64, Error> {
+        self.segment.words().get(offset).ok_or(Error::Corrupt {
+            what: "an offset",
+            offset: offset.saturating_mul(8),
+            found: offset as u64,
+        })
+    }
+
+    /// Runs `work` with this process's lock description for reaping, one thread at a time. `None` when
+    /// another thread is at it, or the segment has no file.
+    pub(crate) fn with_reaper<T>(
+        &self,
+        work: impl FnOnce(&LockFile) -> T,
+    ) -> Result<Option<T>, Error> {
+        // In a forked child the lock may be held for ever by a thread that is not there; others reap then.
+        let Ok(mut guard) = self.reaper.try_lock() else { return Ok(None) };
+        let generation = fork::generation();
+        if guard.as_ref().is_none_or(|(made, _)| *made != generation) {
+            *guard = self.segment.lock_file()?.map(|lock| (generation, lock));
+        }
+        Ok(guard.as_ref().map(|(_, lock)| work(lock)))
+    }
+
+    /// Sets what wakes this process's candidate for the steward's role; the first call counts.
+    pub fn on_no_steward(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.candidate.set(wake);
+    }
+
+    pub(crate) fn wake_candidate(&self) {
+        if let Some(wake) = self.candidate.get() {
+            wake();
+        }
+    }
+
+    /// The high-water mark of a lane of the clock.
+    pub(crate) fn lane_mark(&self, lane: usize) -> Result<&AtomicU64, Error> {
+        self.word(self.layout().lanes.start + lane * commonhold_segment::layout::LINE_WORDS)
+    }
+
+    /// Raises the high-water marks to those of a stored clock.
+    pub(crate) fn raise_lanes(&self, clock: &[u64]) -> Result<(), Error> {
+        for (lane, value) in clock.iter().enumerate().take(self.catalogue.lanes as usize) {
+            self.lane_mark(lane)?.fetch_max(*value, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}

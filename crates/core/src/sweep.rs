@@ -1,0 +1,195 @@
+//! The sweep: gives back what dead participants left.
+//!
+//! For each cell, in this order: read its word; its owner is in the set of the dead; read `persisted`; read
+//! `head`; judge; read `persisted` again; compare-exchange exactly the word first read. Freed are
+//! - Owned by a dead one and neither head nor, with full history, on the chain from head down to persisted
+//!   (on the chain or head: Published, its version is committed);
+//! - Published, not head, and (latest history, or its version is persisted).
+//!
+//! The chain is walked in full history only (in latest, previous cells are long somebody else's), never
+//! past `persisted`, and judged anew when `persisted` moved meanwhile.
+//!
+//! Slots Reserved by a dead one become Live when their bucket names them, else Free.
+//!
+//! Everything is a compare-exchange against what was judged: the sweep may be killed anywhere, run twice at
+//! once, and run beside every other operation.
+
+use commonhold_segment::sync::Ordering;
+
+use crate::error::Error;
+use crate::head::{Head, NO_CELL};
+use crate::participant::DeadSet;
+use crate::pool::Kind;
+use crate::space::Space;
+use crate::table::{Place, TableView};
+use crate::word::{Phase, Word};
+
+/// What a sweep gave back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Dead participants whose entries were freed.
+    pub participants: u32,
+    /// Cells freed, of records and of the index.
+    pub cells: u32,
+    /// Slots freed.
+    pub slots: u32,
+    /// Things of the dead that turned out to be committed, and are kept.
+    pub kept: u32,
+}
+
+/// What becomes of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Leave,
+    Free,
+    Keep,
+}
+
+/// Sweeps every table for what the participants in `dead` left, who must be proved dead and whose entries
+/// nobody may reuse meanwhile.
+///
+/// # Errors
+/// [`Error::Corrupt`] when the segment is damaged.
+pub fn sweep(space: &Space, dead: &DeadSet) -> Result<Swept, Error> {
+    let mut swept = Swept::default();
+    for table in space.tables() {
+        // Slots first: a reserved one that becomes Live keeps its cell.
+        sweep_slots(space, &table, dead, &mut swept)?;
+        sweep_pool(&table, Kind::Cells, dead, &mut swept)?;
+        sweep_pool(&table, Kind::IndexCells, dead, &mut swept)?;
+        space.signal_room(&table)?;
+    }
+    Ok(swept)
+}
+
+impl Space {
+    /// For who finds a pool empty: frees what the dead left, and displaced cells whose displacer died or
+    /// whose owner came late.
+    pub(crate) fn reclaim(&self, table: &TableView<'_>) -> Result<(), Error> {
+        self.reap(false)?;
+        let mut swept = Swept::default();
+        sweep_pool(table, Kind::Cells, &DeadSet::new(), &mut swept)?;
+        if swept.cells > 0 {
+            self.signal_room(table)?;
+        }
+        Ok(())
+    }
+}
+
+fn sweep_pool(
+    table: &TableView<'_>,
+    kind: Kind,
+    dead: &DeadSet,
+    swept: &mut Swept,
+) -> Result<(), Error> {
+    for (index, atomic) in table.pool(kind).words() {
+        let word = Word::load(atomic, Ordering::Acquire);
+        let of_dead = word.phase() == Phase::Owned && dead.contains(word.owner());
+        if !of_dead && word.phase() != Phase::Published {
+            continue;
+        }
+        let verdict = match kind {
+            Kind::IndexCells => judge_index(table, index, of_dead),
+            _ => judge_cell(table, index, of_dead),
+        };
+        match verdict? {
+            Verdict::Free if word.exchange(atomic, word.freed()) => swept.cells += 1,
+            Verdict::Keep if word.exchange(atomic, word.published()) => swept.kept += 1,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Judges a cell of records that is Owned by a dead one or Published.
+fn judge_cell(table: &TableView<'_>, index: u32, of_dead: bool) -> Result<Verdict, Error> {
+    let cell = table.cell(index)?;
+    let unreferenced = if of_dead { Verdict::Free } else { Verdict::Leave };
+    let referenced = if of_dead { Verdict::Keep } else { Verdict::Leave };
+    let place = Place::from_bits(cell.place.load(Ordering::Relaxed));
+    // A cell that a head leads to was written whole before; if this is garbage, none does.
+    let Ok(slot) = table.slot(place.slot()) else { return Ok(unreferenced) };
+    let version = Head::new(index, cell.version.load(Ordering::Relaxed));
+    loop {
+        let persisted = Head::load(slot.persisted, Ordering::SeqCst);
+        let head = Head::load(slot.head, Ordering::SeqCst);
+        if head.cell() == index {
+            return Ok(referenced);
+        }
+        if !table.is_full_history() {
+            return Ok(Verdict::Free);
+        }
+        let on_chain = of_dead && chain_holds(table, head, persisted, index)?;
+        if Head::load(slot.persisted, Ordering::SeqCst).position() != persisted.position() {
+            continue;
+        }
+        return Ok(match (of_dead, on_chain) {
+            (true, true) => referenced,
+            (true, false) => unreferenced,
+            (false, _) if version.is_newer_than(persisted) => Verdict::Leave,
+            (false, _) => Verdict::Free,
+        });
+    }
+}
+
+/// Whether the chain from `head` down to, not including, `persisted` holds cell `index`.
+fn chain_holds(
+    table: &TableView<'_>,
+    head: Head,
+    persisted: Head,
+    index: u32,
+) -> Result<bool, Error> {
+    let mut at = head;
+    for _ in 0..table.layout.geometry.cells {
+        if at.cell() == NO_CELL || !at.is_newer_than(persisted) {
+            return Ok(false);
+        }
+        if at.cell() == index {
+            return Ok(true);
+        }
+        // A chain that is cut while we walk it (`persisted` moves) leads anywhere; the caller looks again.
+        let Ok(cell) = table.cell(at.cell()) else { return Ok(false) };
+        at = Head::from_bits(cell.previous.load(Ordering::Acquire));
+    }
+    Ok(false)
+}
+
+fn judge_index(table: &TableView<'_>, index: u32, of_dead: bool) -> Result<Verdict, Error> {
+    let bucket = table.bucket_of_cell(index)?;
+    let led = bucket < table.layout.geometry.buckets && table.index_leads_to(bucket, index)?;
+    Ok(match (led, of_dead) {
+        (false, _) => Verdict::Free,
+        (true, true) => Verdict::Keep,
+        (true, false) => Verdict::Leave,
+    })
+}
+
+fn sweep_slots(
+    space: &Space,
+    table: &TableView<'_>,
+    dead: &DeadSet,
+    swept: &mut Swept,
+) -> Result<(), Error> {
+    for slot in table.slots() {
+        let word = Word::load(slot.word, Ordering::Acquire);
+        if word.phase() != Phase::Owned || !dead.contains(word.owner()) {
+            continue;
+        }
+        let named = match slot.key(word.generation()) {
+            Some((key, _)) => {
+                let bucket = table.read_bucket(table.place_of(&key).bucket)?;
+                bucket.entries.iter().any(|e| e.names(slot.index, word.generation()))
+            }
+            None => false,
+        };
+        if named {
+            if word.exchange(slot.word, word.published()) {
+                space.flag(table, slot.index);
+                swept.kept += 1;
+            }
+        } else if word.exchange(slot.word, word.freed()) {
+            swept.slots += 1;
+        }
+    }
+    Ok(())
+}

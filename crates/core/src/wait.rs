@@ -1,0 +1,211 @@
+//! Waiting for something: a change of a record, a change of a table, durability.
+//!
+//! Waiters mark the very word they wait for: they set its WAITERS bit by compare-exchange and sleep on
+//! exactly that value; who displaces a marked word wakes all. Nothing can be forgotten between two words,
+//! because there is one.
+//!
+//! **Crash**: a committer killed between his exchange and his wake leaves sleepers. Every sleep is cut into
+//! pieces of at most 100 ms, and the reaper wakes the slot noted in the dead's entry: the worst delay is
+//! 100 ms.
+
+use std::time::Duration;
+
+use commonhold_os::clock::monotonic_nanos;
+use commonhold_segment::sync::{AtomicU64, Ordering, futex_wait};
+
+use crate::commit::Committed;
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::head::Head;
+use crate::pool::{WAIT_PIECE, announce};
+use crate::read::Snapshot;
+use crate::table::{RecordRef, TableControl};
+use crate::word::{Phase, Word};
+
+/// So many looks before a waiter sleeps: about the cost of one sleep and wake.
+const SPINS: u32 = if cfg!(feature = "loom") { 0 } else { 200 };
+
+/// A point in time until which to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    start: u64,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// `limit` from now.
+    #[must_use]
+    pub fn after(limit: Duration) -> Self {
+        Self { start: monotonic_nanos(), limit }
+    }
+
+    /// What is left; `None` when it has passed.
+    #[must_use]
+    pub fn left(&self) -> Option<Duration> {
+        let left = self.limit.checked_sub(self.waited());
+        left.filter(|left| !left.is_zero())
+    }
+
+    /// How long it has been.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(monotonic_nanos().saturating_sub(self.start))
+    }
+
+    fn timeout(&self, what: String, why: String) -> Error {
+        let waited_ms = u64::try_from(self.waited().as_millis()).unwrap_or(u64::MAX);
+        Error::Timeout { what, waited_ms, why }
+    }
+}
+
+/// Sleeps until `word` has moved from `seen`; false when the deadline passed first.
+pub(crate) fn wait_moved(word: &AtomicU64, seen: Head, deadline: &Deadline) -> bool {
+    for _ in 0..SPINS {
+        if Head::load(word, Ordering::Acquire).position() != seen.position() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    loop {
+        let now = Head::load(word, Ordering::Acquire);
+        if now.position() != seen.position() {
+            return true;
+        }
+        let Some(left) = deadline.left() else { return false };
+        let marked = now.with_waiters();
+        let mark = || {
+            word.compare_exchange(now.bits(), marked.bits(), Ordering::SeqCst, Ordering::Relaxed)
+        };
+        if now == marked || mark().is_ok() {
+            futex_wait(word, marked.bits() as u32, left.min(WAIT_PIECE));
+        }
+    }
+}
+
+impl Handle {
+    /// Waits until `record` has another version than the one that `seen` copied; false when `deadline`
+    /// passed first.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn wait_changed(
+        &self,
+        table: usize,
+        record: RecordRef,
+        seen: &Snapshot,
+        deadline: &Deadline,
+    ) -> Result<bool, Error> {
+        let view = self.space().table(table)?;
+        Ok(wait_moved(view.slot(record.slot)?.head, seen.head, deadline))
+    }
+
+    /// Where a table's watch word stands: take it before looking, then pass it to
+    /// [`Handle::wait_table_changed`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn watch_table(&self, table: usize) -> Result<u64, Error> {
+        let view = self.space().table(table)?;
+        Ok(announce(view.control(TableControl::Watch)?))
+    }
+
+    /// Waits until any record of the table was committed since `watched`; false when `deadline` passed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn wait_table_changed(
+        &self,
+        table: usize,
+        watched: u64,
+        deadline: &Deadline,
+    ) -> Result<bool, Error> {
+        let view = self.space().table(table)?;
+        let word = view.control(TableControl::Watch)?;
+        loop {
+            if word.load(Ordering::SeqCst) | 1 != watched | 1 {
+                return Ok(true);
+            }
+            let Some(left) = deadline.left() else { return Ok(false) };
+            futex_wait(word, watched as u32, left.min(WAIT_PIECE));
+        }
+    }
+
+    /// Waits until the store has `commit`.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the store's last error when `limit` passed first.
+    pub fn wait_durable(&self, commit: &Committed, limit: Duration) -> Result<(), Error> {
+        let view = self.space().table(commit.table)?;
+        let slot = view.slot(commit.record.slot)?;
+        let wanted = Head::new(0, commit.version);
+        let deadline = Deadline::after(limit);
+        loop {
+            let persisted = Head::load(slot.persisted, Ordering::Acquire);
+            if !wanted.is_newer_than(persisted) {
+                return Ok(());
+            }
+            // A deleted record's slot is freed when the store has all of it.
+            let word = Word::load(slot.word, Ordering::Acquire);
+            if word.generation() != commit.record.generation || word.phase() == Phase::Free {
+                return Ok(());
+            }
+            self.space().hurry_steward()?;
+            let piece = Deadline::after(deadline.left().unwrap_or_default().min(WAIT_PIECE));
+            if !wait_moved(slot.persisted, persisted, &piece) && deadline.left().is_none() {
+                let what = format!("version {} to be stored", commit.version);
+                let reason = self.space().steward_message();
+                let why = reason.map_or_else(String::new, |m| format!(": {m}"));
+                return Err(deadline.timeout(what, why));
+            }
+        }
+    }
+
+    /// Waits until the store has every commit that was made before this call.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the store's last error when `limit` passed first.
+    pub fn wait_drained(&self, limit: Duration) -> Result<(), Error> {
+        let deadline = Deadline::after(limit);
+        for table in self.space().tables() {
+            for slot in table.slots() {
+                let wanted = Head::load(slot.head, Ordering::SeqCst);
+                let word = Word::load(slot.word, Ordering::SeqCst);
+                if !matches!(word.phase(), Phase::Published | Phase::Retired) {
+                    continue;
+                }
+                self.wait_stored(&slot, word, wanted, &deadline)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_stored(
+        &self,
+        slot: &crate::table::SlotView<'_>,
+        word: Word,
+        wanted: Head,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        loop {
+            let persisted = Head::load(slot.persisted, Ordering::Acquire);
+            let now = Word::load(slot.word, Ordering::Acquire);
+            let ended = now.generation() != word.generation() || now.phase() == Phase::Free;
+            // A deletion is finished when its slot is free again.
+            if ended || (!wanted.is_newer_than(persisted) && now.phase() != Phase::Retired) {
+                return Ok(());
+            }
+            self.space().hurry_steward()?;
+            let piece = Deadline::after(deadline.left().unwrap_or_default().min(WAIT_PIECE));
+            if now.phase() == Phase::Retired {
+                std::thread::yield_now();
+            } else {
+                wait_moved(slot.persisted, persisted, &piece);
+            }
+            if deadline.left().is_none() {
+                let reason = self.space().steward_message();
+                let why = reason.map_or_else(String::new, |m| format!(": {m}"));
+                return Err(deadline.timeout("the store to have everything".to_owned(), why));
+            }
+        }
+    }
+}

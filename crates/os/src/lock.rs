@@ -1,0 +1,153 @@
+//! Byte-range locks that belong to an open file description (OFD locks): the kernel frees them when the
+//! description's last descriptor is closed, at the latest at the death of its process.
+//!
+//! A POSIX record lock would vanish when the process closes *any* descriptor of the file; an OFD lock does
+//! not. Each [`LockFile`] is its own description, so two of one process exclude each other.
+
+use std::fs::{File, OpenOptions};
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::{OsError, fork};
+
+/// How a byte is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Many may hold it.
+    Shared,
+    /// One may hold it.
+    Exclusive,
+}
+
+/// An open file description of its own, for locks.
+#[derive(Debug)]
+pub struct LockFile {
+    file: ManuallyDrop<File>,
+    path: PathBuf,
+    generation: u64,
+}
+
+impl LockFile {
+    /// Another open file description of `file`, which is or will be named `path`.
+    ///
+    /// # Errors
+    /// [`OsError`] when no descriptor is left or `/proc` is not mounted.
+    pub fn reopen(file: &File, path: &Path) -> Result<Self, OsError> {
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).custom_flags(libc::O_CLOEXEC);
+        Self::open_with(Path::new(&link), path, options)
+    }
+
+    /// Opens `path`, made as an empty file of mode 0600 when it is not there.
+    ///
+    /// # Errors
+    /// [`OsError`] when it cannot be opened or made.
+    pub fn open_or_create(path: &Path) -> Result<Self, OsError> {
+        let mut options = OpenOptions::new();
+        let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let options = options.read(true).write(true).create(true).truncate(false);
+        Self::open_with(path, path, options.mode(0o600).custom_flags(flags))
+    }
+
+    fn open_with(at: &Path, path: &Path, options: &OpenOptions) -> Result<Self, OsError> {
+        let file = options.open(at).map_err(|e| OsError::new("open", path, e))?;
+        fork::register(file.as_raw_fd());
+        let generation = fork::generation();
+        Ok(Self { file: ManuallyDrop::new(file), path: path.to_owned(), generation })
+    }
+
+    /// Tries to lock the byte at `offset`; false when another description holds it.
+    ///
+    /// # Errors
+    /// [`OsError`] when the file system has no locks, say.
+    pub fn try_lock(&self, offset: u64, mode: Mode) -> Result<bool, OsError> {
+        let kind = match mode {
+            Mode::Shared => libc::F_RDLCK,
+            Mode::Exclusive => libc::F_WRLCK,
+        };
+        match self.set(offset, kind, false) {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(errno) => Err(OsError::from(("lock", self.path.as_path(), errno))),
+        }
+    }
+
+    /// Locks the byte at `offset`, waiting as long as it takes.
+    ///
+    /// # Errors
+    /// [`OsError`] when the file system has no locks, say.
+    pub fn lock(&self, offset: u64) -> Result<(), OsError> {
+        loop {
+            match self.set(offset, libc::F_WRLCK, true) {
+                Err(Errno::EINTR) => {}
+                done => return done.map_err(|e| OsError::from(("lock", self.path.as_path(), e))),
+            }
+        }
+    }
+
+    /// Gives the byte at `offset` back.
+    pub fn unlock(&self, offset: u64) {
+        // Unlocking a byte of an open file does not fail.
+        let _ = self.set(offset, libc::F_UNLCK, false);
+    }
+
+    /// Whether the file's name still leads to this file.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let here = self.file.metadata().map(|m| (m.dev(), m.ino()));
+        let there = std::fs::symlink_metadata(&self.path).map(|m| (m.dev(), m.ino()));
+        matches!((here, there), (Ok(a), Ok(b)) if a == b)
+    }
+
+    fn set(&self, offset: u64, kind: i32, wait: bool) -> Result<(), Errno> {
+        // SAFETY: `flock` is plain numbers; all-zero is valid.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        lock.l_start = libc::off_t::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        lock.l_len = 1;
+        let file: &File = &self.file;
+        let arg = if wait { FcntlArg::F_OFD_SETLKW(&lock) } else { FcntlArg::F_OFD_SETLK(&lock) };
+        fcntl(file, arg).map(drop)
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // In a forked child the descriptor was closed already, and its number may be somebody else's.
+        if fork::generation() == self.generation {
+            fork::unregister(self.file.as_raw_fd());
+            // SAFETY: dropped once, here; `file` is not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_descriptions_of_one_process_exclude_each_other() {
+        let path = std::env::temp_dir().join(format!("commonhold-lock-{}", std::process::id()));
+        let first = LockFile::open_or_create(&path).expect("made");
+        let second = LockFile::open_or_create(&path).expect("opened");
+        assert!(first.try_lock(9, Mode::Exclusive).expect("locks work"));
+        assert!(!second.try_lock(9, Mode::Exclusive).expect("locks work"));
+        assert!(!second.try_lock(9, Mode::Shared).expect("locks work"));
+        assert!(second.try_lock(10, Mode::Exclusive).expect("another byte"));
+        drop(File::open(&path).expect("opened")); // a POSIX lock would vanish here
+        assert!(!second.try_lock(9, Mode::Exclusive).expect("still held"));
+        drop(first);
+        assert!(second.try_lock(9, Mode::Exclusive).expect("freed by the close"));
+        assert!(second.is_current());
+        std::fs::remove_file(&path).expect("removed");
+        assert!(!second.is_current());
+    }
+}

@@ -1,0 +1,176 @@
+//! Who a process is, and whether it is still there. Only the kernel's word counts, never a timeout.
+//!
+//! Each simple test alone is wrong: a pid is reused (its start time too, within one tick), and
+//! `kill(pid, 0)` takes a zombie for alive. A pidfd's inode is unique for the machine's uptime (Linux 6.9),
+//! and a pidfd becomes readable when its process has ended, zombie or not.
+//!
+//! **Sources**: pidfd_open(2), proc(5), DESIGN section 8.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::OsError;
+
+/// The identity of a process, in words that may stand in shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// The process id, in its own pid namespace.
+    pub pid: u32,
+    /// When it started: clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+    /// The inode of its pidfd; unique per process since Linux 6.9, else the same for all.
+    pub pidfd_inode: u64,
+    /// The inode of its pid namespace.
+    pub pid_namespace: u64,
+}
+
+/// Whether a process is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// It runs, or is stopped.
+    Alive,
+    /// It has ended.
+    Dead,
+    /// It cannot be told from here: another pid namespace, or too few descriptors.
+    Unknown,
+}
+
+/// A process that can be waited for.
+#[derive(Debug)]
+pub struct Pidfd(OwnedFd);
+
+impl Identity {
+    /// This process.
+    ///
+    /// # Errors
+    /// [`OsError`] when `/proc` is not mounted.
+    pub fn current() -> Result<Self, OsError> {
+        let pid = std::process::id();
+        let path = Path::new("/proc/self/stat");
+        let start_ticks = start_ticks(pid).map_err(|e| OsError::new("read", path, e))?;
+        let pidfd_inode = Pidfd::open(pid).map_or(0, |fd| fd.inode());
+        Ok(Self { pid, start_ticks, pidfd_inode, pid_namespace: pid_namespace() })
+    }
+
+    /// Whether the process is still there, and if so a descriptor to wait for its end.
+    #[must_use]
+    pub fn find(&self) -> (Liveness, Option<Pidfd>) {
+        if self.pid_namespace != pid_namespace() {
+            return (Liveness::Unknown, None);
+        }
+        let pidfd = match Pidfd::open(self.pid) {
+            Ok(pidfd) => pidfd,
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return (Liveness::Dead, None),
+            Err(_) => return (Liveness::Unknown, None),
+        };
+        let same = pidfd.inode() == self.pidfd_inode
+            && start_ticks(self.pid).is_ok_and(|ticks| ticks == self.start_ticks);
+        if !same || pidfd.has_ended() {
+            return (Liveness::Dead, None);
+        }
+        (Liveness::Alive, Some(pidfd))
+    }
+}
+
+impl Pidfd {
+    /// A descriptor of the process `pid`.
+    fn open(pid: u32) -> io::Result<Self> {
+        // SAFETY: `pidfd_open(pid, flags)` takes numbers and returns a descriptor or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        match i32::try_from(fd) {
+            // SAFETY: a fresh descriptor that nobody else owns.
+            Ok(fd) if fd >= 0 => Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) })),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn inode(&self) -> u64 {
+        std::fs::metadata(format!("/proc/self/fd/{}", self.0.as_raw_fd())).map_or(0, |m| m.ino())
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// Wakes a thread of this process that waits in [`wait_for_end`].
+#[derive(Debug)]
+pub struct Bell(EventFd);
+
+impl Bell {
+    /// A new bell.
+    ///
+    /// # Errors
+    /// [`OsError`] when no descriptor is left.
+    pub fn new() -> Result<Self, OsError> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let made = EventFd::from_value_and_flags(0, flags);
+        made.map(Self)
+            .map_err(|e| OsError::from(("make an eventfd for", Path::new("this process"), e)))
+    }
+
+    /// Rings: the waiter, now or next, returns.
+    pub fn ring(&self) {
+        // Fails only when it has been rung 2^64 times already.
+        let _ = self.0.write(1);
+    }
+}
+
+/// Waits until the process behind `pidfd` has ended, `bell` was rung or `timeout` has passed.
+pub fn wait_for_end(pidfd: Option<&Pidfd>, bell: &Bell, timeout: Duration) {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    let mut fds = vec![PollFd::new(bell.0.as_fd(), PollFlags::POLLIN)];
+    fds.extend(pidfd.map(|p| PollFd::new(p.0.as_fd(), PollFlags::POLLIN)));
+    let _ = poll(&mut fds, timeout);
+    let _ = bell.0.read();
+}
+
+fn start_ticks(pid: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold anything; fields are counted from behind it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = fields.split_whitespace().nth(19).and_then(|f| f.parse().ok());
+    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in it"))
+}
+
+fn pid_namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino())
+}
+
+/// The machine's boot: a random number that changes with every start of the kernel.
+#[must_use]
+pub fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn self_is_alive_and_a_reaped_or_zombie_child_is_dead() {
+        let me = Identity::current().expect("proc is there");
+        assert_eq!(me.find().0, Liveness::Alive);
+        assert_eq!(Identity { start_ticks: me.start_ticks + 1, ..me }.find().0, Liveness::Dead);
+        assert_eq!(Identity { pid_namespace: 1, ..me }.find().0, Liveness::Unknown);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let pidfd = Pidfd::open(child.id()).expect("a child");
+        let start = start_ticks(child.id()).expect("a child");
+        let it = Identity { pid: child.id(), start_ticks: start, pidfd_inode: pidfd.inode(), ..me };
+        assert_eq!(it.find().0, Liveness::Alive);
+        child.kill().expect("killed");
+        wait_for_end(Some(&pidfd), &Bell::new().expect("a bell"), Duration::from_secs(60));
+        assert_eq!(it.find().0, Liveness::Dead, "a zombie is dead");
+        child.wait().expect("reaped");
+        assert_eq!(it.find().0, Liveness::Dead);
+    }
+}

@@ -1,0 +1,221 @@
+//! Geometry and layout: the numbers fixed at creation, and every offset that follows from them.
+//!
+//! All offsets are in 8-byte words from the segment's start. Regions, in order, each on its own line
+//! (128 bytes, since processors fetch lines in pairs):
+//!
+//! ```text
+//! header     512 words       identity, geometry, store; written once, then read only (header.rs)
+//! catalogue  as long as it is, whole lines
+//! control     64 lines       one line a word (`control` below), then the steward's message
+//! lanes       1 line a lane  high-water marks of the vector clock
+//! entries     2 lines each   participants
+//! then for each table
+//!   control   1 line a word  (`table` below)
+//!   dirty     1 bit a slot   hints for the steward
+//!   slots     8 words, then the key area, whole 64-byte lines
+//!   cells     CELL_WORDS + lanes + payload, whole 64-byte lines
+//!   buckets   1 word each    heads of the index
+//!   index     16 words each  cells of the index
+//! ```
+
+use std::ops::Range;
+
+/// Words of a line: 128 bytes. One word a line under loom, whose words are large and slow.
+pub const LINE_WORDS: usize = if cfg!(feature = "loom") { 1 } else { 16 };
+/// Words of the fixed header.
+pub const HEADER_WORDS: usize = 512;
+/// Words of a cell before clock and payload.
+pub const CELL_WORDS: usize = 9;
+/// Words of a cell of the index.
+pub const INDEX_CELL_WORDS: usize = 16;
+/// Words of a slot before its key area.
+pub const SLOT_WORDS: usize = if cfg!(feature = "loom") { 3 } else { 8 };
+/// Words of a participant's entry.
+pub const ENTRY_WORDS: usize = if cfg!(feature = "loom") { 10 } else { 32 };
+/// Lines of the segment's control region.
+const CONTROL_LINES: usize = if cfg!(feature = "loom") { 5 } else { 64 };
+/// Lines of a table's control region.
+const TABLE_CONTROL_LINES: usize = 4;
+
+/// The sizes of one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableGeometry {
+    /// Records that fit.
+    pub slots: u32,
+    /// Versions that fit.
+    pub cells: u32,
+    /// The longest key, in bytes.
+    pub key_bytes: u32,
+    /// The largest payload, in bytes.
+    pub payload_bytes: u32,
+    /// Heads of the index; a power of two.
+    pub buckets: u32,
+    /// Cells of the index.
+    pub index_cells: u32,
+}
+
+/// The sizes of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Geometry {
+    /// The most participants at once.
+    pub participants: u32,
+    /// Counters of the vector clock.
+    pub lanes: u32,
+    /// Bytes of the catalogue, which this crate does not interpret.
+    pub catalogue_bytes: u32,
+    /// The tables.
+    pub tables: Vec<TableGeometry>,
+}
+
+/// Where one table's regions stand, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableLayout {
+    /// The table's sizes.
+    pub geometry: TableGeometry,
+    /// One line a control word.
+    pub control: Range<usize>,
+    /// One bit a slot.
+    pub dirty: Range<usize>,
+    /// The slots.
+    pub slots: Range<usize>,
+    /// The cells.
+    pub cells: Range<usize>,
+    /// The heads of the index.
+    pub buckets: Range<usize>,
+    /// The cells of the index.
+    pub index: Range<usize>,
+    /// Words from one slot to the next.
+    pub slot_stride: usize,
+    /// Words from one cell to the next.
+    pub cell_stride: usize,
+}
+
+/// Where everything stands, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The catalogue.
+    pub catalogue: Range<usize>,
+    /// The segment's control words, one line each, then the steward's message.
+    pub control: Range<usize>,
+    /// The clock's high-water marks, one line each.
+    pub lanes: Range<usize>,
+    /// The participants' entries.
+    pub entries: Range<usize>,
+    /// The tables.
+    pub tables: Vec<TableLayout>,
+    /// The whole segment.
+    pub total: usize,
+}
+
+struct Cursor(usize);
+
+impl Cursor {
+    /// The next `words`, from a line's start; `None` beyond what an address can be.
+    fn take(&mut self, words: usize) -> Option<Range<usize>> {
+        let start = self.0.checked_next_multiple_of(LINE_WORDS)?;
+        self.0 = start.checked_add(words)?;
+        Some(start..self.0)
+    }
+
+    fn many(&mut self, count: u32, stride: usize) -> Option<Range<usize>> {
+        self.take((count as usize).checked_mul(stride)?)
+    }
+}
+
+/// Rounds up to whole 64-byte lines.
+fn lines(words: usize) -> usize {
+    if cfg!(feature = "loom") { words } else { words.next_multiple_of(8) }
+}
+
+impl TableGeometry {
+    /// Words of the key area of a slot: its length, the hash prefix, the bytes.
+    #[must_use]
+    pub fn key_words(&self) -> usize {
+        2 + (self.key_bytes as usize).div_ceil(8)
+    }
+
+    fn layout(&self, lane_count: u32, cursor: &mut Cursor) -> Option<TableLayout> {
+        let slot_stride = SLOT_WORDS + lines(self.key_words());
+        let payload = (self.payload_bytes as usize).div_ceil(8);
+        let cell_stride = lines(CELL_WORDS + lane_count as usize + payload);
+        Some(TableLayout {
+            geometry: *self,
+            control: cursor.take(TABLE_CONTROL_LINES * LINE_WORDS)?,
+            dirty: cursor.take((self.slots as usize).div_ceil(64))?,
+            slots: cursor.many(self.slots, slot_stride)?,
+            cells: cursor.many(self.cells, cell_stride)?,
+            buckets: cursor.many(self.buckets, 1)?,
+            index: cursor.many(self.index_cells, INDEX_CELL_WORDS)?,
+            slot_stride,
+            cell_stride,
+        })
+    }
+}
+
+impl Geometry {
+    /// Derives every offset; `None` when the sizes are beyond what an address can be.
+    #[must_use]
+    pub fn layout(&self) -> Option<Layout> {
+        let mut cursor = Cursor(if cfg!(feature = "loom") { 0 } else { HEADER_WORDS });
+        let catalogue_words = (self.catalogue_bytes as usize).div_ceil(8);
+        let catalogue = cursor.take(if cfg!(feature = "loom") { 0 } else { catalogue_words })?;
+        let control = cursor.take(CONTROL_LINES * LINE_WORDS)?;
+        let lanes = cursor.many(self.lanes, LINE_WORDS)?;
+        let entries = cursor.many(self.participants, ENTRY_WORDS)?;
+        let each = |t: &TableGeometry| t.layout(self.lanes, &mut cursor);
+        let tables = self.tables.iter().map(each).collect::<Option<Vec<_>>>()?;
+        // Whole pages.
+        let total = cursor.0.checked_next_multiple_of(512)?;
+        let total = if cfg!(feature = "loom") { cursor.0 } else { total };
+        Some(Layout { catalogue, control, lanes, entries, tables, total })
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_follow_each_other_on_lines_of_their_own() {
+        let table = TableGeometry {
+            slots: 100,
+            cells: 200,
+            key_bytes: 48,
+            payload_bytes: 256,
+            buckets: 64,
+            index_cells: 90,
+        };
+        let geometry =
+            Geometry { participants: 7, lanes: 8, catalogue_bytes: 77, tables: vec![table, table] };
+        let layout = geometry.layout().expect("small");
+        let mut regions =
+            vec![layout.catalogue.clone(), layout.control.clone(), layout.lanes.clone()];
+        regions.push(layout.entries.clone());
+        for t in &layout.tables {
+            let parts = [&t.control, &t.dirty, &t.slots, &t.cells, &t.buckets, &t.index];
+            regions.extend(parts.into_iter().cloned());
+            assert_eq!(t.cell_stride * 8, 448, "a 256-byte record takes seven lines");
+        }
+        let mut end = HEADER_WORDS;
+        for region in regions {
+            assert!(region.start >= end && region.start % LINE_WORDS == 0, "{region:?}");
+            end = region.end;
+        }
+        assert!(layout.total >= end);
+    }
+
+    #[test]
+    fn sizes_beyond_an_address_are_none() {
+        let table = TableGeometry {
+            slots: u32::MAX,
+            cells: u32::MAX,
+            key_bytes: u32::MAX,
+            payload_bytes: u32::MAX,
+            buckets: u32::MAX,
+            index_cells: u32::MAX,
+        };
+        let geometry =
+            Geometry { participants: 1, lanes: 1, catalogue_bytes: 1, tables: vec![table; 64] };
+        assert!(geometry.layout().is_none());
+    }
+}

@@ -1,0 +1,168 @@
+//! Why a store refuses or fails: one line each, saying what, where and what to do.
+
+/// Why a store refuses or fails.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Not the url of a store.
+    #[error("`{url}` is not a store: {why}; use sqlite:PATH or none")]
+    Url {
+        /// What was given.
+        url: String,
+        /// Why not.
+        why: String,
+    },
+    /// A store that this version does not have.
+    #[error("{0}: postgresql as a store comes later; use sqlite:PATH or none")]
+    NotYet(String),
+    /// The file is not there and must not be made.
+    #[error("{0}: no such file; check the path of the store")]
+    Missing(String),
+    /// The file cannot be opened or made.
+    #[error("{path}: cannot open the database: {why}; check the directory and its permissions")]
+    CannotOpen {
+        /// The file.
+        path: String,
+        /// The reason.
+        why: String,
+    },
+    /// The file or its directory may not be written.
+    #[error("{0}: the database is read-only; check the permissions of the file and its directory")]
+    ReadOnly(String),
+    /// No space is left.
+    #[error("{0}: no space is left for the database; free some")]
+    Full(String),
+    /// Another program holds the database.
+    #[error("{0}: the database is locked by another program; close its transaction and try again")]
+    Busy(String),
+    /// The file is something else.
+    #[error("{0}: not a sqlite database; choose another path")]
+    NotADatabase(String),
+    /// A database that no segment ever used.
+    #[error("{0}: not a commonhold store, it has no table commonhold_meta; check the path")]
+    NotAStore(String),
+    /// The database file is damaged, or what stands in its meta table makes no sense.
+    #[error("{path}: the database is damaged: {why}; restore it from a backup")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What was found.
+        why: String,
+    },
+    /// The file was removed or replaced while it was open.
+    #[error("{0}: the database was removed or replaced while in use; put it back or restart")]
+    Replaced(String),
+    /// A row does not hold what was stored.
+    #[error("{path}: table {table}, key {key:?}, version {version}: {why}; run `commonhold verify`")]
+    Row {
+        /// The file.
+        path: String,
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: String,
+        /// The row's version.
+        version: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A row that was to be written is no row of its table.
+    #[error("table {table}, key {key:?}, version {version}: cannot be stored: {why}")]
+    BadRow {
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: String,
+        /// The row's version.
+        version: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A version is there already, with another state.
+    #[error(
+        "{path}: table {table}, key {key:?}: version {version} is stored with another state; run `commonhold verify`"
+    )]
+    Conflict {
+        /// The file.
+        path: String,
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: String,
+        /// The row's version.
+        version: u64,
+    },
+    /// A table has other columns than the schema.
+    #[error("{path}: table {table}: {why}; change the schema back, rename the table, or use another store")]
+    SchemaDiffers {
+        /// The file.
+        path: String,
+        /// The table.
+        table: String,
+        /// Which column, and how.
+        why: String,
+    },
+    /// The store belongs to another segment or epoch.
+    #[error(
+        "{path}: the store belongs to segment {owner} at {owner_path} (epoch {owner_epoch}), not to {segment} (epoch {epoch}); attach to that segment, or destroy it and create anew"
+    )]
+    Fenced {
+        /// The file.
+        path: String,
+        /// The owner's uuid.
+        owner: String,
+        /// Where the owner is.
+        owner_path: String,
+        /// The owner's epoch.
+        owner_epoch: u64,
+        /// The uuid of the segment that was refused.
+        segment: String,
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// The store belongs to nobody yet.
+    #[error("{0}: no segment has claimed the store; create the segment anew")]
+    Unclaimed(String),
+    /// A call that needs a claim or a join before it.
+    #[error("{0}: neither claimed nor joined; this is a defect of the caller")]
+    NotAttached(String),
+    /// A position beyond the catalogue.
+    #[error("{path}: no table at position {position} of the catalogue; this is a defect of the caller")]
+    NoTable {
+        /// The file.
+        path: String,
+        /// The position.
+        position: usize,
+    },
+    /// The store was claimed more often than writer ids can tell.
+    #[error("{0}: claimed 1048575 times, the most there can be; export the rows to a new store")]
+    EpochsSpent(String),
+    /// The receiver of loaded rows refused one.
+    #[error("{0}")]
+    Refused(String),
+    /// Anything else that the database says.
+    #[error("{path}: {why}; see the message of the database")]
+    Database {
+        /// The file.
+        path: String,
+        /// The database's message.
+        why: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody changing the store's content: the
+    /// database is locked, full, unwritable or unreachable. The others need a person.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Full(_)
+                | Self::Busy(_)
+                | Self::ReadOnly(_)
+                | Self::Missing(_)
+                | Self::CannotOpen { .. }
+                | Self::Database { .. }
+        )
+    }
+}

@@ -1,0 +1,62 @@
+//! The store `none`: takes everything, keeps nothing.
+
+use commonhold_core::catalogue::Catalogue;
+use commonhold_core::row::{Row, WriterId};
+
+use crate::audit::Audit;
+use crate::error::StoreError;
+use crate::store::{Batch, Claim, Owner, RowCount, SegmentIdentity, Store};
+
+/// The store `none`. Its epoch is always 1: nothing is kept that an older writer could be mistaken in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NullStore {}
+
+impl Store for NullStore {
+    fn url(&self) -> String {
+        "none".to_owned()
+    }
+
+    fn store_id(&self) -> [u8; 16] {
+        [0; 16]
+    }
+
+    fn owner(&mut self) -> Result<Option<Owner>, StoreError> {
+        Ok(None)
+    }
+
+    fn catalogue(&mut self) -> Result<Option<Catalogue>, StoreError> {
+        Ok(None)
+    }
+
+    fn claim(&mut self, _: &SegmentIdentity, _: &Catalogue) -> Result<Claim, StoreError> {
+        Ok(Claim { epoch: 1, store_id: [0; 16] })
+    }
+
+    fn join(&mut self, _: [u8; 16], _: u64, _: &Catalogue) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn load(
+        &mut self,
+        _: usize,
+        _: &mut dyn FnMut(Row) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    fn append(&mut self, _: &Batch) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn highest_sequence(&mut self, _: usize, _: WriterId) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    fn row_count(&mut self, _: usize) -> Result<RowCount, StoreError> {
+        Ok(RowCount::default())
+    }
+
+    fn audit(&mut self) -> Result<Audit, StoreError> {
+        Ok(Audit { store: self.url(), epoch: 0, tables: Vec::new() })
+    }
+}

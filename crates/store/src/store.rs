@@ -1,0 +1,185 @@
+//! The [`Store`] trait: what the steward and the builder of a segment need of a database.
+
+use commonhold_core::catalogue::Catalogue;
+use commonhold_core::row::{Row, WriterId};
+
+use crate::audit::Audit;
+use crate::error::StoreError;
+use crate::null::NullStore;
+use crate::sqlite::SqliteStore;
+use crate::url::Url;
+
+/// The segment that claims a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentIdentity {
+    /// The segment's uuid, made at its creation.
+    pub uuid: [u8; 16],
+    /// Where the segment is, for people.
+    pub path: String,
+    /// The boot in which it was made; a segment in memory does not outlive it.
+    pub boot_id: String,
+}
+
+/// What a claim gives: both stand in the segment's header from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The store's epoch, one more than before; part of every writer id.
+    pub epoch: u64,
+    /// The store's identity.
+    pub store_id: [u8; 16],
+}
+
+/// The segment that a store belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The segment's uuid.
+    pub uuid: [u8; 16],
+    /// Where the segment is, or was.
+    pub path: String,
+    /// The boot in which it was made.
+    pub boot_id: String,
+    /// The epoch of its claim.
+    pub epoch: u64,
+}
+
+/// What one transaction writes.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The tables that have something to write.
+    pub tables: Vec<TableBatch>,
+}
+
+/// What one transaction writes to one table.
+#[derive(Debug, Clone, Default)]
+pub struct TableBatch {
+    /// The table's position in the catalogue.
+    pub table: usize,
+    /// The rows; those of one key in ascending order of version. With full history every version of a key
+    /// from the last stored one on, with latest history the last version suffices.
+    pub rows: Vec<Row>,
+    /// The table's version floor; it is only ever raised.
+    pub floor: u64,
+}
+
+/// How many rows a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowCount {
+    /// Rows of `T`: the keys that exist.
+    pub current: u64,
+    /// Rows of `T_history`: the versions; 0 with latest history.
+    pub history: u64,
+}
+
+/// A database that holds the rows of a segment.
+///
+/// Every method that writes does so in one transaction. After an error nothing of it is written, or, when the
+/// outcome of the commit itself is unknown, all of it or nothing; [`append`](Store::append) is idempotent, so the
+/// same batch is simply sent again.
+pub trait Store: Send {
+    /// The normalised url, for instance `sqlite:/absolute/path`.
+    fn url(&self) -> String;
+
+    /// The store's identity, made when its tables were first created.
+    fn store_id(&self) -> [u8; 16];
+
+    /// The segment that the store belongs to, if any claimed it yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn owner(&mut self) -> Result<Option<Owner>, StoreError>;
+
+    /// The catalogue of the last claim.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read, or holds something that is no catalogue.
+    fn catalogue(&mut self) -> Result<Option<Catalogue>, StoreError>;
+
+    /// Makes `segment` the owner, whoever was it before, raises the epoch by one, and creates the tables of
+    /// `catalogue` that are not there. Tables in the store that are not in the catalogue are left alone.
+    ///
+    /// A table that was stored with latest history and now has full history starts its history with a copy of
+    /// each row, which keeps its sequence 0.
+    ///
+    /// # Errors
+    /// [`StoreError::SchemaDiffers`] when a table is there with other columns, or had full history and now has
+    /// not; [`StoreError::EpochsSpent`]; any error of the database.
+    fn claim(
+        &mut self,
+        segment: &SegmentIdentity,
+        catalogue: &Catalogue,
+    ) -> Result<Claim, StoreError>;
+
+    /// Attaches a steward of a segment that has claimed the store: checks owner and epoch and remembers them
+    /// and the catalogue for [`append`](Store::append).
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the store belongs to another segment or epoch, [`StoreError::Unclaimed`] when
+    /// to nobody; any error of the database.
+    fn join(
+        &mut self,
+        segment_uuid: [u8; 16],
+        epoch: u64,
+        catalogue: &Catalogue,
+    ) -> Result<(), StoreError>;
+
+    /// Hands every current row of a table to `sink`, in the order of the keys, each checked against its
+    /// schema and its hash; gives the table's version floor.
+    ///
+    /// # Errors
+    /// [`StoreError::Row`] naming a row that does not hold what was stored; the error of `sink`; any error
+    /// of the database.
+    fn load(
+        &mut self,
+        table: usize,
+        sink: &mut dyn FnMut(Row) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError>;
+
+    /// Writes a batch in one transaction, in which owner and epoch are checked. Rows that are there already
+    /// are recognised and not written again.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`]; [`StoreError::Conflict`] when a version is there with another state; any error of
+    /// the database. See the trait for what is then written.
+    fn append(&mut self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// The highest sequence of `writer` in the history of a table; 0 when it has none. It looks at every row.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn highest_sequence(&mut self, table: usize, writer: WriterId) -> Result<u64, StoreError>;
+
+    /// How many rows a table has.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn row_count(&mut self, table: usize) -> Result<RowCount, StoreError>;
+
+    /// Audits every table of the stored catalogue from its rows alone, in one snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read; what is wrong with the rows is in the [`Audit`].
+    fn audit(&mut self) -> Result<Audit, StoreError>;
+}
+
+/// Opens the store at `url`, making it if it is not there: `sqlite:PATH` (with `?synchronous=full`, the default, or
+/// `?synchronous=normal`) or `none`.
+///
+/// # Errors
+/// [`StoreError`] when `url` is none, or the database cannot be opened or is not one.
+pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
+    Ok(match Url::parse(url)? {
+        Url::Sqlite(target) => Box::new(SqliteStore::open(target)?),
+        Url::None => Box::new(NullStore::default()),
+    })
+}
+
+/// Opens the store at `url` for reading; nothing is created or changed.
+///
+/// # Errors
+/// [`StoreError`] when `url` is none, or the database is not there, cannot be read, or is not a store.
+pub fn open_read_only(url: &str) -> Result<Box<dyn Store>, StoreError> {
+    Ok(match Url::parse(url)? {
+        Url::Sqlite(target) => Box::new(SqliteStore::open_read_only(target)?),
+        Url::None => Box::new(NullStore::default()),
+    })
+}

@@ -1,0 +1,30 @@
+# The habits; every recipe is a script or one cargo command.
+
+# list the recipes
+default:
+    @just --list
+
+# everything that CI runs
+test:
+    scripts/test.sh
+
+# the main job: 1000 processes, one record, before and after; arguments are passed on
+torture *args:
+    scripts/torture.sh {{ args }}
+
+# the benchmarks
+bench *args:
+    cargo bench --locked -p commonhold-bench {{ args }}
+
+# clippy, and what may come into the tree
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo deny check bans licenses sources
+
+# the documentation, with every warning an error
+doc:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+
+# format the tree
+fmt:
+    cargo fmt --all
