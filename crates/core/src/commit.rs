@@ -87,6 +87,19 @@ impl Handle {
         self.exchange(table, record, false, |current, next| compute(&current.payload, next))
     }
 
+    /// Like [`Handle::update_at`], for closures that look at the version too.
+    ///
+    /// # Errors
+    /// As [`Handle::update_at`].
+    pub fn update_seen<E>(
+        &self,
+        table: usize,
+        record: RecordRef,
+        compute: impl FnMut(&Snapshot, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Option<Committed>, UpdateError<E>> {
+        self.exchange(table, record, false, compute)
+    }
+
     /// The loop of steps 1 to 9; with `delete` the next version is the record's last.
     #[inline]
     pub(crate) fn exchange<E>(

@@ -36,6 +36,16 @@ pub enum Error {
         /// What there is.
         known: String,
     },
+    /// The table has other fields than the type.
+    #[error("table `{table}` has the fields {found}, not {asked}")]
+    Schema {
+        /// The table.
+        table: String,
+        /// Its fields.
+        found: String,
+        /// The type's fields.
+        asked: String,
+    },
     /// A key that cannot be one.
     #[error(
         "table `{table}`: a key of {length} bytes{why}; keys are 1 to {limit} bytes of UTF-8 without NUL"

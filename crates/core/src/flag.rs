@@ -102,7 +102,10 @@ impl Space {
     }
 
     /// Rings for somebody who waits for the steward.
-    pub(crate) fn hurry_steward(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn hurry_steward(&self) -> Result<(), Error> {
         self.ring(self.doorbell()?, true);
         Ok(())
     }

@@ -172,8 +172,10 @@ impl Handle {
         self.room_wait.get()
     }
 
+    /// The number of its entry in the segment.
+    #[must_use]
     #[inline]
-    pub(crate) fn entry_index(&self) -> u16 {
+    pub fn entry_index(&self) -> u16 {
         self.entry.get()
     }
 

@@ -278,6 +278,29 @@ impl Handle {
         Ok(deleted)
     }
 
+    /// Deletes `key`; `allow` sees the last state and may refuse.
+    ///
+    /// # Errors
+    /// [`UpdateError::Refused`] with what `allow` returned; [`Error::NotFound`], [`Error::BadKey`].
+    pub fn delete<E>(
+        &self,
+        table: usize,
+        key: &str,
+        mut allow: impl FnMut(&Snapshot) -> Result<(), E>,
+    ) -> Result<Committed, UpdateError<E>> {
+        let mut before = None;
+        while let Some(record) = self.locate(table, key)? {
+            if let Some(committed) = self.delete_at(table, record, &mut allow)? {
+                return Ok(committed);
+            }
+            if before.replace(record) == Some(record) {
+                break; // deleted; its entry is just being dropped
+            }
+        }
+        let table = self.space().table(table)?.spec.name.clone();
+        Err(Error::NotFound { table, key: key.to_owned() }.into())
+    }
+
     /// Steps 3 to 5 of a delete, by the deleter or (`stored`) by the steward, who then frees the slot.
     pub(crate) fn finish_deletion(
         &self,

@@ -200,6 +200,12 @@ impl Space {
         }
     }
 
+    /// Who owns, or last owned, an entry.
+    #[must_use]
+    pub fn identity_of(&self, entry: u16) -> Option<Identity> {
+        self.entry(entry).ok().map(|e| e.identity())
+    }
+
     /// Everybody who has an entry.
     #[must_use]
     pub fn participants(&self) -> Vec<Participant> {

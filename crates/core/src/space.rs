@@ -1,6 +1,6 @@
 //! A space: one mapped segment with its catalogue, as one process sees it. Handles are opened on it.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use commonhold_os::fork;
 use commonhold_os::lock::{LockFile, Mode};
@@ -31,6 +31,9 @@ pub(crate) mod control {
     pub(crate) const MESSAGE_TEXT: usize = 3;
 }
 
+/// Wakes this process's candidate for the steward's role.
+type WakeCandidate = Box<dyn Fn() + Send + Sync>;
+
 /// One segment as one process sees it.
 pub struct Space {
     segment: Segment,
@@ -39,7 +42,7 @@ pub struct Space {
     usage: Option<LockFile>,
     reaper: Mutex<Option<(u64, LockFile)>>,
     /// Wakes this process's own candidate when there is no steward.
-    candidate: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    candidate: Mutex<Option<WakeCandidate>>,
 }
 
 impl std::fmt::Debug for Space {
@@ -97,7 +100,7 @@ impl Space {
             }
             usage = Some(lock);
         }
-        let (reaper, candidate) = (Mutex::new(None), OnceLock::new());
+        let (reaper, candidate) = (Mutex::new(None), Mutex::new(None));
         Ok(Some(Arc::new(Self { segment, catalogue, usage, reaper, candidate })))
     }
 
@@ -181,13 +184,18 @@ impl Space {
         Ok(guard.as_ref().map(|(_, lock)| work(lock)))
     }
 
-    /// Sets what wakes this process's candidate for the steward's role; the first call counts.
+    /// Sets what wakes this process's candidate for the steward's role.
     pub fn on_no_steward(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        let _ = self.candidate.set(wake);
+        if let Ok(mut candidate) = self.candidate.lock() {
+            *candidate = Some(wake);
+        }
     }
 
     pub(crate) fn wake_candidate(&self) {
-        if let Some(wake) = self.candidate.get() {
+        // Who holds it sets it: then the new candidate looks by itself.
+        if let Ok(candidate) = self.candidate.try_lock()
+            && let Some(wake) = candidate.as_ref()
+        {
             wake();
         }
     }

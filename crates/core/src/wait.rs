@@ -19,7 +19,7 @@ use crate::handle::Handle;
 use crate::head::Head;
 use crate::pool::{WAIT_PIECE, announce};
 use crate::read::Snapshot;
-use crate::table::{RecordRef, TableControl};
+use crate::table::TableControl;
 use crate::word::{Phase, Word};
 
 /// So many looks before a waiter sleeps: about the cost of one sleep and wake.
@@ -83,20 +83,50 @@ pub(crate) fn wait_moved(word: &AtomicU64, seen: Head, deadline: &Deadline) -> b
 }
 
 impl Handle {
-    /// Waits until `record` has another version than the one that `seen` copied; false when `deadline`
-    /// passed first.
+    /// Waits until `key` is there and `ready` makes something of its state; what it made.
     ///
     /// # Errors
-    /// [`Error::Corrupt`].
-    pub fn wait_changed(
+    /// [`Error::Timeout`] when `limit` passed first; [`Error::BadKey`]; what `ready` returns.
+    pub fn wait_for<T>(
         &self,
         table: usize,
-        record: RecordRef,
-        seen: &Snapshot,
-        deadline: &Deadline,
-    ) -> Result<bool, Error> {
+        key: &str,
+        limit: Duration,
+        mut ready: impl FnMut(&Snapshot) -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        let deadline = Deadline::after(limit);
+        loop {
+            let moved = if let Some(record) = self.locate(table, key)? {
+                let made = |seen: &Snapshot| (ready(seen), seen.head);
+                match self.read_at(table, record, made)? {
+                    Some((Err(e), _)) => return Err(e),
+                    Some((Ok(Some(made)), _)) => return Ok(made),
+                    Some((Ok(None), head)) => {
+                        let view = self.space().table(table)?;
+                        wait_moved(view.slot(record.slot)?.head, head, &deadline)
+                    }
+                    None => self.wait_present(table, key, &deadline)?,
+                }
+            } else {
+                self.wait_present(table, key, &deadline)?
+            };
+            if !moved {
+                let name = &self.space().table(table)?.spec.name;
+                return Err(deadline.timeout(format!("`{key}` in table `{name}`"), String::new()));
+            }
+        }
+    }
+
+    /// Waits until `key` may have come; false when the deadline passed first.
+    fn wait_present(&self, table: usize, key: &str, deadline: &Deadline) -> Result<bool, Error> {
+        let watched = self.watch_table(table)?;
         let view = self.space().table(table)?;
-        Ok(wait_moved(view.slot(record.slot)?.head, seen.head, deadline))
+        if let Some(record) = view.locate_only(key)?
+            && self.read_at(table, record, |_| ())?.is_some()
+        {
+            return Ok(true);
+        }
+        self.wait_table_changed(table, watched, deadline)
     }
 
     /// Where a table's watch word stands: take it before looking, then pass it to

@@ -53,7 +53,9 @@ pub enum StoreError {
     #[error("{0}: the database was removed or replaced while in use; put it back or restart")]
     Replaced(String),
     /// A row does not hold what was stored.
-    #[error("{path}: table {table}, key {key:?}, version {version}: {why}; run `commonhold verify`")]
+    #[error(
+        "{path}: table {table}, key {key:?}, version {version}: {why}; run `commonhold verify`"
+    )]
     Row {
         /// The file.
         path: String,
@@ -93,7 +95,9 @@ pub enum StoreError {
         version: u64,
     },
     /// A table has other columns than the schema.
-    #[error("{path}: table {table}: {why}; change the schema back, rename the table, or use another store")]
+    #[error(
+        "{path}: table {table}: {why}; change the schema back, rename the table, or use another store"
+    )]
     SchemaDiffers {
         /// The file.
         path: String,
@@ -127,7 +131,9 @@ pub enum StoreError {
     #[error("{0}: neither claimed nor joined; this is a defect of the caller")]
     NotAttached(String),
     /// A position beyond the catalogue.
-    #[error("{path}: no table at position {position} of the catalogue; this is a defect of the caller")]
+    #[error(
+        "{path}: no table at position {position} of the catalogue; this is a defect of the caller"
+    )]
     NoTable {
         /// The file.
         path: String,

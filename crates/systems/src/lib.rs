@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The reference systems: what the runtime is for, built on it as a user would.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod customers;

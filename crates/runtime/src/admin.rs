@@ -1,0 +1,181 @@
+//! What is done to a segment as a whole: adding tables, removing it, sweeping ephemeral ones left behind.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use commonhold_core::Space;
+use commonhold_core::space::LOCK_USAGE;
+use commonhold_os::lock::{LockFile, Mode};
+use commonhold_os::mapping::SHM_FOLDER;
+use commonhold_os::process::{Identity, Liveness};
+use commonhold_segment::Segment;
+
+use crate::config::Config;
+use crate::open::{OpenError, create, creation_lock};
+use crate::place;
+use crate::runtime::Runtime;
+
+/// How the names of ephemeral segments begin.
+pub const EPHEMERAL_PREFIX: &str = "commonhold-eph-";
+
+/// Maps a segment for reading, without an entry and without a lock: who looks disturbs nobody.
+///
+/// # Errors
+/// [`OpenError`] when there is none or it is damaged.
+pub fn look(config: &Config) -> Result<Arc<Space>, OpenError> {
+    let path = config.segment_path();
+    match Segment::attach_any_boot(&path, false) {
+        Ok(segment) => {
+            let in_use = OpenError::InUse { path, who: String::new() };
+            Space::new(segment)?.ok_or(in_use)
+        }
+        Err(commonhold_segment::SegmentError::Os(e)) if e.is_not_found() => {
+            Err(OpenError::Missing { path })
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Makes the segment with the configuration's tables, or adds them to the one that is there: it is drained
+/// and made anew from its store, which nobody may be using meanwhile. True when it was made anew.
+///
+/// # Errors
+/// [`OpenError::InUse`] when somebody uses it; [`OpenError::OtherSchema`] when a table is there with other
+/// fields; [`OpenError::NotStored`] when the store fails.
+pub fn create_tables(config: &Config, limit: Duration) -> Result<bool, OpenError> {
+    let path = config.segment_path();
+    let _lock = creation_lock(&path)?;
+    if !path.exists() {
+        create(config, &path)?;
+        return Ok(true);
+    }
+    let there = look(config)?;
+    let asked = config.catalogue(Some(there.catalogue()))?;
+    if asked == *there.catalogue() {
+        return Ok(false);
+    }
+    for table in &asked.tables {
+        let found = there.catalogue().find(&table.name).map(|(_, t)| t);
+        if let Some(found) = found.filter(|f| f.schema != table.schema) {
+            let list = |t: &commonhold_core::catalogue::TableSpec| {
+                let fields: Vec<String> =
+                    t.schema.fields().iter().map(ToString::to_string).collect();
+                format!("({})", fields.join(", "))
+            };
+            let (found, asked) = (list(found), list(table));
+            return Err(OpenError::OtherSchema { path, table: table.name.clone(), found, asked });
+        }
+    }
+    let url = there.segment().header().store_url.clone();
+    let anew = config.clone().with_store(Some(&url));
+    let sizes = Config { participants: Some(asked.participants), lanes: Some(asked.lanes), ..anew };
+    drain_and_remove(config, &path, limit, false)?;
+    create(&sizes, &path)?;
+    Ok(true)
+}
+
+/// Removes the segment after draining it; with `force` also what is not stored, and segments of another boot.
+///
+/// # Errors
+/// [`OpenError::Missing`]; [`OpenError::InUse`]; [`OpenError::NotStored`].
+pub fn destroy(config: &Config, limit: Duration, force: bool) -> Result<(), OpenError> {
+    let path = config.segment_path();
+    let lock = creation_lock(&path)?;
+    let removed = drain_and_remove(config, &path, limit, force);
+    if removed.is_ok() || !path.exists() {
+        let _ = std::fs::remove_file(place::lock_path(&path));
+    }
+    drop(lock);
+    removed
+}
+
+/// The caller holds the creation lock.
+fn drain_and_remove(
+    config: &Config,
+    path: &Path,
+    limit: Duration,
+    force: bool,
+) -> Result<(), OpenError> {
+    if !force {
+        let attach = config.clone().attach_only();
+        let runtime = Runtime::open(Config { tables: Vec::new(), ..attach })?;
+        let drained = runtime.drain(limit);
+        let why = drained.err().map(|e| format!(" ({e})")).unwrap_or_default();
+        let space = Arc::clone(runtime.space());
+        drop(runtime);
+        let versions = unstored(&space)?;
+        if versions > 0 {
+            return Err(OpenError::NotStored { path: path.to_owned(), versions, why });
+        }
+    } else if !path.exists() {
+        return Err(OpenError::Missing { path: path.to_owned() });
+    }
+    let lock = LockFile::open_or_create(path)?;
+    if !lock.try_lock(LOCK_USAGE, Mode::Exclusive)? {
+        let who = look(config).map(|space| users(&space)).unwrap_or_default();
+        return Err(OpenError::InUse { path: path.to_owned(), who });
+    }
+    // Nobody can attach any more. What was committed between the drain and the lock is looked at here.
+    if !force {
+        let versions = unstored(&*look(config)?)?;
+        if versions > 0 {
+            let why = "; somebody committed just now".to_owned();
+            return Err(OpenError::NotStored { path: path.to_owned(), versions, why });
+        }
+    }
+    std::fs::remove_file(path).map_err(|e| commonhold_os::OsError::new("remove", path, e).into())
+}
+
+/// Versions that the store has not.
+///
+/// # Errors
+/// [`OpenError`] when the segment is damaged.
+pub fn unstored(space: &Space) -> Result<u64, OpenError> {
+    let mut versions = 0;
+    for position in 0..space.catalogue().tables.len() {
+        let figures = space.figures(position)?;
+        versions += figures.unstored_versions + u64::from(figures.slots.retired);
+    }
+    Ok(versions)
+}
+
+fn users(space: &Space) -> String {
+    let mut pids: Vec<u32> = space
+        .participants()
+        .iter()
+        .filter(|p| p.liveness != Liveness::Dead)
+        .map(|p| p.identity.pid)
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    let shown: Vec<String> = pids.iter().take(5).map(u32::to_string).collect();
+    let more = if pids.len() > shown.len() { ", …" } else { "" };
+    if shown.is_empty() { String::new() } else { format!(" by process {}{more}", shown.join(", ")) }
+}
+
+/// Removes ephemeral segments whose creator is dead and that nobody uses. Failures are left for the next.
+pub fn sweep_ephemeral() {
+    let Ok(folder) = std::fs::read_dir(SHM_FOLDER) else { return };
+    for file in folder.flatten() {
+        let name = file.file_name();
+        if name.to_str().is_some_and(|n| n.starts_with(EPHEMERAL_PREFIX)) {
+            let _ = sweep_one(&file.path());
+        }
+    }
+}
+
+fn sweep_one(path: &Path) -> Result<(), OpenError> {
+    let segment = Segment::attach_any_boot(path, false)?;
+    let [pid, start_ticks, pidfd_inode, pid_namespace] = segment.header().creator;
+    let pid = u32::try_from(pid).unwrap_or(0);
+    let creator = Identity { pid, start_ticks, pidfd_inode, pid_namespace };
+    if creator.find().0 != Liveness::Dead {
+        return Ok(());
+    }
+    let lock = LockFile::open_or_create(path)?;
+    if lock.try_lock(LOCK_USAGE, Mode::Exclusive)? && lock.is_current() {
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}

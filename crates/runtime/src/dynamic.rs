@@ -1,0 +1,547 @@
+//! Tables without a Rust type: fields by name, for the command line, HTTP and other languages.
+
+use std::borrow::Borrow;
+use std::str::FromStr;
+use std::time::Duration;
+
+use commonhold_core::record::FieldError;
+use commonhold_core::schema::Schema;
+use commonhold_core::value::Value;
+use commonhold_core::{Error, Handle, Inserted, RecordRef, Snapshot, UpdateError};
+
+use crate::table::Commit;
+
+/// A table whose fields are named at run time.
+pub struct DynamicTable<H: Borrow<Handle> = Handle> {
+    handle: H,
+    position: usize,
+    name: String,
+    schema: Schema,
+}
+
+/// One state of a record: its values in schema order, and the version's marks.
+#[derive(Debug, Clone)]
+pub struct DynamicRecord {
+    /// The values, in schema order.
+    pub values: Vec<Value>,
+    /// Version, hash, clock, writer and time.
+    pub version: Snapshot,
+}
+
+/// A comparison in a requirement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// What must hold of a field for a change to happen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Requirement {
+    /// The field.
+    pub field: String,
+    /// How it compares.
+    pub comparison: Comparison,
+    /// With what, as text in the field's form.
+    pub value: String,
+}
+
+/// A change of a record: what must hold, what is set, what is added.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Change {
+    set: Vec<(String, String)>,
+    add: Vec<(String, String)>,
+    require: Vec<Requirement>,
+    if_version: Option<u64>,
+    create: bool,
+}
+
+/// Why a change was refused; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The record has another version.
+    #[error("table `{table}`, key `{key}`: it has version {found}, not {wanted}; read it again")]
+    Version {
+        /// The table.
+        table: String,
+        /// The record.
+        key: String,
+        /// Its version; 0 when it is not there.
+        found: u64,
+        /// The version asked for.
+        wanted: u64,
+    },
+    /// A requirement does not hold.
+    #[error("table `{table}`, key `{key}`: `{field}` is {found}, which is not {requirement}")]
+    Requirement {
+        /// The table.
+        table: String,
+        /// The record.
+        key: String,
+        /// The field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What was required.
+        requirement: String,
+    },
+    /// The sum does not fit.
+    #[error("table `{table}`, key `{key}`: {found} + {add} does not fit in `{field}`")]
+    Overflow {
+        /// The table.
+        table: String,
+        /// The record.
+        key: String,
+        /// The field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What was to be added.
+        add: String,
+    },
+}
+
+impl std::fmt::Display for Comparison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        })
+    }
+}
+
+impl FromStr for Requirement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let operators = [
+            ("!=", Comparison::NotEqual),
+            ("<=", Comparison::LessOrEqual),
+            (">=", Comparison::GreaterOrEqual),
+            ("=", Comparison::Equal),
+            ("<", Comparison::Less),
+            (">", Comparison::Greater),
+        ];
+        let found =
+            operators.iter().filter_map(|(sign, c)| text.find(sign).map(|at| (at, *sign, *c)));
+        let Some((at, sign, comparison)) = found.min_by_key(|(at, sign, _)| (*at, 9 - sign.len()))
+        else {
+            return Err(format!(
+                "`{text}` is not a requirement; write field>=value (= != < <= > >=)"
+            ));
+        };
+        let field = text.get(..at).unwrap_or_default().trim().to_owned();
+        let value = text.get(at + sign.len()..).unwrap_or_default().trim().to_owned();
+        Ok(Self { field, comparison, value })
+    }
+}
+
+impl Change {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `field` to `value`, given as text in the field's form.
+    #[must_use]
+    pub fn set(mut self, field: &str, value: &str) -> Self {
+        self.set.push((field.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds `value` to a number or timestamp.
+    #[must_use]
+    pub fn add(mut self, field: &str, value: &str) -> Self {
+        self.add.push((field.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Refuses the change unless `requirement` holds.
+    #[must_use]
+    pub fn require(mut self, requirement: Requirement) -> Self {
+        self.require.push(requirement);
+        self
+    }
+
+    /// Refuses the change unless the record has this version; 0: unless it is not there.
+    #[must_use]
+    pub fn if_version(mut self, version: Option<u64>) -> Self {
+        self.if_version = version;
+        self
+    }
+
+    /// Creates a missing record, its other fields zero or empty.
+    #[must_use]
+    pub fn or_create(mut self) -> Self {
+        self.create = true;
+        self
+    }
+}
+
+/// A change whose texts were read as values of the table.
+struct Plan<'a> {
+    table: &'a str,
+    key: &'a str,
+    set: Vec<(usize, Value)>,
+    add: Vec<(usize, Value)>,
+    require: Vec<(usize, Comparison, Value)>,
+    if_version: Option<u64>,
+    schema: &'a Schema,
+}
+
+/// Why a plan stopped: refused, or a value that may not be stored, or damage.
+enum Stop {
+    Refused(Box<Refusal>),
+    Failed(Box<Error>),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+impl Plan<'_> {
+    fn field(&self, at: usize) -> &str {
+        self.schema.fields().get(at).map_or("", |f| &f.name)
+    }
+
+    fn check_version(&self, found: u64) -> Result<(), Stop> {
+        match self.if_version {
+            Some(wanted) if wanted != found => Err(Stop::Refused(Box::new(Refusal::Version {
+                table: self.table.to_owned(),
+                key: self.key.to_owned(),
+                found,
+                wanted,
+            }))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the change makes of `values`, appended encoded to `next`.
+    fn apply(&self, mut values: Vec<Value>, next: &mut Vec<u8>) -> Result<(), Stop> {
+        for (at, comparison, wanted) in &self.require {
+            let Some(found) = values.get(*at) else { continue };
+            if !holds(found, *comparison, wanted) {
+                return Err(Stop::Refused(Box::new(Refusal::Requirement {
+                    table: self.table.to_owned(),
+                    key: self.key.to_owned(),
+                    field: self.field(*at).to_owned(),
+                    found: found.to_string(),
+                    requirement: format!("{comparison} {wanted}"),
+                })));
+            }
+        }
+        for (at, value) in &self.set {
+            if let Some(place) = values.get_mut(*at) {
+                place.clone_from(value);
+            }
+        }
+        for (at, value) in &self.add {
+            if let Some(place) = values.get_mut(*at) {
+                *place = sum(place, value).ok_or_else(|| {
+                    Stop::Refused(Box::new(Refusal::Overflow {
+                        table: self.table.to_owned(),
+                        key: self.key.to_owned(),
+                        field: self.field(*at).to_owned(),
+                        found: place.to_string(),
+                        add: value.to_string(),
+                    }))
+                })?;
+            }
+        }
+        self.schema.encode(&values, next).map_err(|(at, error)| {
+            let field = self.field(at).to_owned();
+            let (table, key) = (self.table.to_owned(), self.key.to_owned());
+            Error::Field { table, key, error: FieldError { field, error } }.into()
+        })
+    }
+}
+
+fn holds(found: &Value, comparison: Comparison, wanted: &Value) -> bool {
+    use std::cmp::Ordering;
+    let order = match (found, wanted) {
+        (Value::I64(a), Value::I64(b)) | (Value::Timestamp(a), Value::Timestamp(b)) => {
+            a.partial_cmp(b)
+        }
+        (Value::U64(a), Value::U64(b)) => a.partial_cmp(b),
+        (Value::F64(a), Value::F64(b)) => a.partial_cmp(b),
+        (Value::Bool(a), Value::Bool(b)) => a.partial_cmp(b),
+        (Value::Bytes(a), Value::Bytes(b)) => a.partial_cmp(b),
+        (Value::Text(a), Value::Text(b)) | (Value::Json(a), Value::Json(b)) => a.partial_cmp(b),
+        _ => None,
+    };
+    match comparison {
+        Comparison::Equal => order == Some(Ordering::Equal),
+        Comparison::NotEqual => order != Some(Ordering::Equal),
+        Comparison::Less => order == Some(Ordering::Less),
+        Comparison::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
+        Comparison::Greater => order == Some(Ordering::Greater),
+        Comparison::GreaterOrEqual => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+    }
+}
+
+fn sum(a: &Value, b: &Value) -> Option<Value> {
+    match (a, b) {
+        (Value::I64(a), Value::I64(b)) => a.checked_add(*b).map(Value::I64),
+        (Value::U64(a), Value::I64(b)) => a.checked_add_signed(*b).map(Value::U64),
+        (Value::F64(a), Value::F64(b)) => Some(Value::F64(a + b)),
+        (Value::Timestamp(a), Value::I64(b)) => a.checked_add(*b).map(Value::Timestamp),
+        _ => None,
+    }
+}
+
+impl<H: Borrow<Handle>> std::fmt::Debug for DynamicTable<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DynamicTable({})", self.name)
+    }
+}
+
+impl<H: Borrow<Handle>> DynamicTable<H> {
+    /// The table `name` through `handle`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`].
+    pub fn new(handle: H, name: &str) -> Result<Self, Error> {
+        let space = handle.borrow().space();
+        let position = space.find_table(name)?;
+        let schema = space.catalogue().tables.get(position).map(|t| t.schema.clone());
+        let Some(schema) = schema else {
+            return Err(Error::UnknownTable { table: name.to_owned(), known: String::new() });
+        };
+        Ok(Self { handle, position, name: name.to_owned(), schema })
+    }
+
+    /// The participant it works through.
+    pub fn handle(&self) -> &Handle {
+        self.handle.borrow()
+    }
+
+    /// The table's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The table's position in the catalogue.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The fields.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The position of the field `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownField`] naming those that there are.
+    pub fn field(&self, name: &str) -> Result<usize, Error> {
+        self.schema.position(name).ok_or_else(|| {
+            let known: Vec<&str> = self.schema.fields().iter().map(|f| f.name.as_str()).collect();
+            let (table, field) = (self.name.clone(), name.to_owned());
+            Error::UnknownField { table, field, known: known.join(", ") }
+        })
+    }
+
+    /// The record `key`, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`], [`Error::Corrupt`].
+    pub fn get(&self, key: &str) -> Result<Option<DynamicRecord>, Error> {
+        let handle = self.handle();
+        let Some(record) = handle.locate(self.position, key)? else { return Ok(None) };
+        handle.read_at(self.position, record, |seen| self.record(seen))?.transpose()
+    }
+
+    /// Makes `change` of `key` as one atomic step.
+    ///
+    /// # Errors
+    /// [`UpdateError::Refused`] when a requirement or the version does not hold or a sum does not fit;
+    /// [`Error::NotFound`], [`Error::UnknownField`], [`Error::Field`], [`Error::Full`].
+    pub fn apply(
+        &self,
+        key: &str,
+        change: &Change,
+    ) -> Result<Commit<'_>, UpdateError<Box<Refusal>>> {
+        let plan = self.plan(key, change)?;
+        let done = loop {
+            if let Some(record) = self.handle().locate(self.position, key)?
+                && let Some(commit) = self.update(record, &plan).map_err(unstop)?
+            {
+                break commit;
+            }
+            plan.check_version(0).map_err(unstop)?;
+            if !change.create {
+                let (table, key) = (self.name.clone(), key.to_owned());
+                return Err(Error::NotFound { table, key }.into());
+            }
+            let zero = self.schema.fields().iter().map(|f| Value::zero(f.ty)).collect();
+            let mut payload = Vec::new();
+            plan.apply(zero, &mut payload).map_err(unstop)?;
+            if let Inserted::Committed(committed) =
+                self.handle().insert(self.position, key, &payload)?
+            {
+                break Commit::new(committed, self.handle());
+            }
+        };
+        Ok(done)
+    }
+
+    fn update(&self, record: RecordRef, plan: &Plan<'_>) -> Result<Option<Commit<'_>>, Stop> {
+        let step = |seen: &Snapshot, next: &mut Vec<u8>| {
+            plan.check_version(seen.version)?;
+            plan.apply(self.record(seen)?.values, next)
+        };
+        match self.handle().update_seen(self.position, record, step) {
+            Ok(committed) => Ok(committed.map(|c| Commit::new(c, self.handle()))),
+            Err(UpdateError::Refused(stop)) => Err(stop),
+            Err(UpdateError::Failed(e)) => Err(e.into()),
+        }
+    }
+
+    /// Deletes `key`, if `if_version` is none or its version.
+    ///
+    /// # Errors
+    /// [`UpdateError::Refused`] when it has another version; [`Error::NotFound`].
+    pub fn delete(
+        &self,
+        key: &str,
+        if_version: Option<u64>,
+    ) -> Result<Commit<'_>, UpdateError<Box<Refusal>>> {
+        let plan = self.plan(key, &Change::new().if_version(if_version))?;
+        let allow = |seen: &Snapshot| plan.check_version(seen.version);
+        let deleted = self.handle().delete(self.position, key, allow);
+        let committed = deleted.map_err(|e| match e {
+            UpdateError::Refused(stop) => unstop(stop),
+            UpdateError::Failed(e) => UpdateError::Failed(e),
+        })?;
+        Ok(Commit::new(committed, self.handle()))
+    }
+
+    /// Visits every record, in no order and at no single instant, until `visit` fails.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], or what `visit` returns.
+    pub fn scan<E: From<Error>>(
+        &self,
+        mut visit: impl FnMut(&str, DynamicRecord) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let space = self.handle().space();
+        space.scan(self.position, |key, seen| visit(key, self.record(seen)?))
+    }
+
+    /// Waits until `key` is there and `ready` holds of it.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when `limit` passed first; [`Error::BadKey`].
+    pub fn wait_for(
+        &self,
+        key: &str,
+        limit: Duration,
+        mut ready: impl FnMut(&DynamicRecord) -> bool,
+    ) -> Result<DynamicRecord, Error> {
+        let look =
+            |seen: &Snapshot| self.record(seen).map(|record| Some(record).filter(|r| ready(r)));
+        self.handle().wait_for(self.position, key, limit, look)
+    }
+
+    /// Reads a requirement's value as a value of its field: a test of records.
+    ///
+    /// # Errors
+    /// [`Error::UnknownField`], [`Error::Field`].
+    pub fn condition(
+        &self,
+        requirement: &Requirement,
+    ) -> Result<impl Fn(&DynamicRecord) -> bool + use<H>, Error> {
+        let (at, wanted) = self.value("", &requirement.field, &requirement.value)?;
+        let comparison = requirement.comparison;
+        Ok(move |r: &DynamicRecord| r.values.get(at).is_some_and(|v| holds(v, comparison, &wanted)))
+    }
+
+    fn record(&self, seen: &Snapshot) -> Result<DynamicRecord, Error> {
+        let damaged = |at| Error::Corrupt { what: "a payload", offset: 0, found: at as u64 };
+        let values = self.schema.decode(&seen.payload).map_err(|e| damaged(e.at))?;
+        Ok(DynamicRecord { values, version: seen.clone() })
+    }
+
+    fn value(&self, key: &str, field: &str, text: &str) -> Result<(usize, Value), Error> {
+        self.parse(key, field, text, Value::parse)
+    }
+
+    fn parse(
+        &self,
+        key: &str,
+        field: &str,
+        text: &str,
+        parse: impl Fn(
+            commonhold_core::schema::FieldType,
+            &str,
+        ) -> Result<Value, commonhold_core::value::ValueError>,
+    ) -> Result<(usize, Value), Error> {
+        let at = self.field(field)?;
+        let ty = self.schema.fields().get(at).map(|f| f.ty);
+        let ty = ty.unwrap_or(commonhold_core::schema::FieldType::I64);
+        let value = parse(ty, text).map_err(|error| Error::Field {
+            table: self.name.clone(),
+            key: key.to_owned(),
+            error: FieldError { field: field.to_owned(), error },
+        })?;
+        Ok((at, value))
+    }
+
+    fn plan<'a>(&'a self, key: &'a str, change: &Change) -> Result<Plan<'a>, Error> {
+        use commonhold_core::schema::FieldType;
+        let each = |list: &[(String, String)], add: bool| {
+            let parse = |ty: FieldType, text: &str| match ty {
+                // What is added to an unsigned number or a time is a signed number.
+                FieldType::U64 | FieldType::Timestamp if add => Value::parse(FieldType::I64, text),
+                FieldType::I64 | FieldType::F64 => Value::parse(ty, text),
+                _ if add => Err(commonhold_core::value::ValueError::WrongType {
+                    found: "number to add",
+                    ty,
+                }),
+                _ => Value::parse(ty, text),
+            };
+            let one = |(field, text): &(String, String)| self.parse(key, field, text, parse);
+            list.iter().map(one).collect::<Result<Vec<_>, Error>>()
+        };
+        let require = |r: &Requirement| {
+            self.value(key, &r.field, &r.value).map(|(at, value)| (at, r.comparison, value))
+        };
+        Ok(Plan {
+            table: &self.name,
+            key,
+            set: each(&change.set, false)?,
+            add: each(&change.add, true)?,
+            require: change.require.iter().map(require).collect::<Result<_, _>>()?,
+            if_version: change.if_version,
+            schema: &self.schema,
+        })
+    }
+}
+
+fn unstop(stop: Stop) -> UpdateError<Box<Refusal>> {
+    match stop {
+        Stop::Refused(refusal) => UpdateError::Refused(refusal),
+        Stop::Failed(error) => UpdateError::Failed(*error),
+    }
+}

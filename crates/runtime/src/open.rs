@@ -1,0 +1,322 @@
+//! Opening: attach to the segment that is there, or make it, loaded from its store, and publish it whole.
+//!
+//! Creators hold the lock of a file beside the segment, so that one of them claims the store, loads and
+//! publishes while the others wait and then attach. Everything attaches only to a loaded segment.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use commonhold_core::catalogue::CatalogueError;
+use commonhold_core::row::Row;
+use commonhold_core::space::geometry_of;
+use commonhold_core::{Error, Handle, Space};
+use commonhold_os::lock::LockFile;
+use commonhold_os::mapping::Published;
+use commonhold_os::{OsError, process, random};
+use commonhold_segment::{NewSegment, Segment, SegmentError, new_uuid};
+use commonhold_store::{SegmentIdentity, Store, StoreError};
+
+use crate::config::{Config, ConfigError};
+use crate::place;
+
+/// So often an opener looks again when the segment is removed or made under its eyes.
+const TRIES: u32 = 1000;
+
+/// Why a segment cannot be opened, made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The segment.
+    #[error(transparent)]
+    Core(#[from] Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such segment.
+    #[error("no segment {}; create it first", path.display())]
+    Missing {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// There is no such segment, and nothing says what tables it should have.
+    #[error("no segment {} and no tables in its store {store}; create a table first", path.display())]
+    NoTables {
+        /// Its file.
+        path: PathBuf,
+        /// The store that was looked at.
+        store: String,
+    },
+    /// The segment belongs to another store.
+    #[error("segment {} belongs to store {found}, not to {asked}; name that one, or another --segment", path.display())]
+    OtherStore {
+        /// Its file.
+        path: PathBuf,
+        /// The store it belongs to.
+        found: String,
+        /// The store that was named.
+        asked: String,
+    },
+    /// The store belongs to a segment that is still there.
+    #[error(
+        "store {store} belongs to segment {owner}, which is still there; use that segment, or destroy it first"
+    )]
+    StoreInUse {
+        /// The store.
+        store: String,
+        /// The segment's file.
+        owner: String,
+    },
+    /// The segment has the table with other fields.
+    #[error("segment {} has table `{table}` with {found}, not with {asked}; use those fields, or drain, destroy and create it anew", path.display())]
+    OtherSchema {
+        /// Its file.
+        path: PathBuf,
+        /// The table.
+        table: String,
+        /// Its fields.
+        found: String,
+        /// The fields asked for.
+        asked: String,
+    },
+    /// Somebody uses the segment.
+    #[error("segment {} is in use{who}; stop them first", path.display())]
+    InUse {
+        /// Its file.
+        path: PathBuf,
+        /// By whom, when known.
+        who: String,
+    },
+    /// What is in memory is not in the store.
+    #[error("segment {} holds {versions} versions that the store has not{why}; drain it first, or use --force to lose them", path.display())]
+    NotStored {
+        /// Its file.
+        path: PathBuf,
+        /// How many.
+        versions: u64,
+        /// What the store said.
+        why: String,
+    },
+}
+
+impl From<SegmentError> for OpenError {
+    fn from(error: SegmentError) -> Self {
+        Self::Core(error.into())
+    }
+}
+
+impl From<OsError> for OpenError {
+    fn from(error: OsError) -> Self {
+        Self::Core(error.into())
+    }
+}
+
+impl From<CatalogueError> for OpenError {
+    fn from(error: CatalogueError) -> Self {
+        Self::Config(error.into())
+    }
+}
+
+fn is_missing(error: &SegmentError) -> bool {
+    matches!(error, SegmentError::Os(e) if e.is_not_found())
+}
+
+/// Attaches to the segment, or makes it.
+pub(crate) fn open(config: &Config) -> Result<Arc<Space>, OpenError> {
+    if config.ephemeral {
+        return create_ephemeral(config);
+    }
+    let path = config.segment_path();
+    for _ in 0..TRIES {
+        match Segment::attach(&path, true) {
+            Ok(segment) => {
+                // None or not current: it is just being removed; its name leads elsewhere or nowhere soon.
+                if let Some(space) = Space::new(segment)?.filter(|s| s.is_current()) {
+                    check(config, &path, &space)?;
+                    return Ok(space);
+                }
+                std::thread::yield_now();
+            }
+            Err(e) if is_missing(&e) && config.attach_only => {
+                return Err(OpenError::Missing { path });
+            }
+            Err(e) if is_missing(&e) => {
+                let _lock = creation_lock(&path)?;
+                if !path.exists()
+                    && let Some(space) = create(config, &path)?
+                {
+                    return Ok(space);
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(OpenError::InUse {
+        path,
+        who: " by somebody who removes and makes it again and again".to_owned(),
+    })
+}
+
+/// The lock that creators and removers of the segment at `path` hold.
+pub(crate) fn creation_lock(path: &Path) -> Result<LockFile, OpenError> {
+    loop {
+        let lock = LockFile::open_or_create(&place::lock_path(path))?;
+        lock.lock(0)?;
+        // Who removed the segment removed the lock's file too, while he held it.
+        if lock.is_current() {
+            return Ok(lock);
+        }
+    }
+}
+
+/// Whether the segment is what the configuration asks for.
+fn check(config: &Config, path: &Path, space: &Space) -> Result<(), OpenError> {
+    if let Some(asked) = &config.store {
+        let asked = commonhold_store::normalise(asked)?;
+        let found = &space.segment().header().store_url;
+        if asked != *found {
+            let (path, found) = (path.to_owned(), found.clone());
+            return Err(OpenError::OtherStore { path, found, asked });
+        }
+    }
+    for wanted in &config.tables {
+        let position = space.find_table(&wanted.name)?;
+        let schema = wanted.schema()?;
+        let found = space.catalogue().tables.get(position).map(|t| &t.schema);
+        if let Some(found) = found.filter(|f| **f != schema) {
+            let list = |s: &commonhold_core::schema::Schema| {
+                let fields: Vec<String> = s.fields().iter().map(ToString::to_string).collect();
+                format!("({})", fields.join(", "))
+            };
+            return Err(OpenError::OtherSchema {
+                path: path.to_owned(),
+                table: wanted.name.clone(),
+                found: list(found),
+                asked: list(&schema),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the segment at `path`, loaded from its store; the caller holds the creation lock. `None` when
+/// another was first all the same.
+pub(crate) fn create(config: &Config, path: &Path) -> Result<Option<Arc<Space>>, OpenError> {
+    let mut store = open_store(&config.store_url())?;
+    refuse_used_store(store.as_mut(), path)?;
+    let stored = store.catalogue()?;
+    let catalogue = config.catalogue(stored.as_ref())?;
+    if catalogue.tables.is_empty() {
+        return Err(OpenError::NoTables { path: path.to_owned(), store: store.url() });
+    }
+    let uuid = new_uuid();
+    let claim = claim(store.as_mut(), uuid, path, &catalogue)?;
+    let (json, url) = (catalogue.to_json(), store.url());
+    let new = NewSegment {
+        geometry: geometry_of(&catalogue),
+        catalogue: json.as_bytes(),
+        store_id: claim.store_id,
+        store_epoch: claim.epoch,
+        store_url: &url,
+        uuid,
+    };
+    let Some(space) = Space::new(Segment::create_named(path, &new)?)? else { return Ok(None) };
+    load(&space, store.as_mut())?;
+    match space.segment().publish()? {
+        Published::Mine => Ok(Some(space)),
+        Published::Theirs => Ok(None),
+    }
+}
+
+fn claim(
+    store: &mut dyn Store,
+    uuid: [u8; 16],
+    path: &Path,
+    catalogue: &commonhold_core::catalogue::Catalogue,
+) -> Result<commonhold_store::Claim, StoreError> {
+    let boot_id = random::hex(&process::boot_id());
+    let identity = SegmentIdentity { uuid, path: path.display().to_string(), boot_id };
+    store.claim(&identity, catalogue)
+}
+
+/// Opens a store, making the folder of a default one.
+pub(crate) fn open_store(url: &str) -> Result<Box<dyn Store>, StoreError> {
+    if let Some(path) = url.strip_prefix("sqlite:")
+        && let Some(folder) = Path::new(path).parent()
+        && folder.ends_with("commonhold")
+    {
+        // A failure shows when the store is opened, with the path and the reason.
+        let _ = std::fs::create_dir_all(folder);
+    }
+    commonhold_store::open(url)
+}
+
+/// A store whose owner is another segment that is still there is not taken over.
+fn refuse_used_store(store: &mut dyn Store, path: &Path) -> Result<(), OpenError> {
+    let Some(owner) = store.owner()? else { return Ok(()) };
+    let there = Path::new(&owner.path);
+    if there == path || !there.exists() {
+        return Ok(());
+    }
+    match Segment::attach(there, false) {
+        Ok(segment) if segment.header().uuid == owner.uuid => {
+            Err(OpenError::StoreInUse { store: store.url(), owner: owner.path })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fills a segment that nobody else sees yet.
+fn load(space: &Arc<Space>, store: &mut dyn Store) -> Result<(), OpenError> {
+    let loader = Handle::open(space)?;
+    for position in 0..space.catalogue().tables.len() {
+        let mut failed = None;
+        let mut put = |row: Row| {
+            loader.load_row(position, &row).map_err(|e| {
+                let error = StoreError::BadRow {
+                    table: position.to_string(),
+                    key: row.key,
+                    version: row.version,
+                    why: e.to_string(),
+                };
+                failed = Some(e);
+                error
+            })
+        };
+        let floor = store.load(position, &mut put);
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        loader.load_floor(position, floor?)?;
+    }
+    Ok(())
+}
+
+fn create_ephemeral(config: &Config) -> Result<Arc<Space>, OpenError> {
+    crate::admin::sweep_ephemeral();
+    let mut store = open_store(&config.store_url())?;
+    let name = match &config.segment {
+        Some(name) => name.clone(),
+        None => format!("{}{}", crate::admin::EPHEMERAL_PREFIX, random::hex(&random::uuid())),
+    };
+    let path = Path::new(commonhold_os::mapping::SHM_FOLDER).join(&name);
+    refuse_used_store(store.as_mut(), &path)?;
+    let catalogue = config.catalogue(store.catalogue()?.as_ref())?;
+    let uuid = new_uuid();
+    let claim = claim(store.as_mut(), uuid, &path, &catalogue)?;
+    let (json, url) = (catalogue.to_json(), store.url());
+    let new = NewSegment {
+        geometry: geometry_of(&catalogue),
+        catalogue: json.as_bytes(),
+        store_id: claim.store_id,
+        store_epoch: claim.epoch,
+        store_url: &url,
+        uuid,
+    };
+    let segment = Segment::create_ephemeral(&name, &new)?;
+    let in_use = OpenError::InUse { path, who: String::new() };
+    let space = Space::new(segment)?.ok_or(in_use)?;
+    load(&space, store.as_mut())?;
+    Ok(space)
+}

@@ -1,0 +1,161 @@
+//! The runtime: one process's way to one segment. It hands out tables and keeps a candidate for the
+//! steward's role.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use commonhold_core::catalogue::Catalogue;
+use commonhold_core::record::Record;
+use commonhold_core::{Error, Handle, Space};
+use commonhold_store::Store;
+
+use crate::config::Config;
+use crate::dynamic::DynamicTable;
+use crate::open::{OpenError, open};
+use crate::steward::Candidate;
+use crate::table::Table;
+
+/// One process's way to one segment. Share it between threads; each takes its own tables from it.
+///
+/// Dropping it drains what is committed, if this process is the steward, and hands the role over.
+#[derive(Debug)]
+pub struct Runtime {
+    space: Arc<Space>,
+    candidate: Mutex<Option<Candidate>>,
+    has_candidate: bool,
+    room_wait: Option<Duration>,
+}
+
+impl Runtime {
+    /// Attaches to the segment, or makes it from the configuration and its store.
+    ///
+    /// # Errors
+    /// [`OpenError`] saying what is wrong with configuration, segment or store.
+    ///
+    /// # Examples
+    /// ```
+    /// # use commonhold_runtime::{Config, Runtime, TableConfig};
+    /// let config = Config::ephemeral().table(TableConfig::new("counters", &["n:i64"]));
+    /// let runtime = Runtime::open(config)?;
+    /// assert_eq!(runtime.catalogue().tables[0].name, "counters");
+    /// # Ok::<(), commonhold_runtime::OpenError>(())
+    /// ```
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let space = open(&config)?;
+        let candidate = if config.no_steward { None } else { Some(Candidate::start(&space)?) };
+        let has_candidate = candidate.is_some();
+        let candidate = Mutex::new(candidate);
+        Ok(Self { space, candidate, has_candidate, room_wait: config.room_wait })
+    }
+
+    /// Opens what the environment and `commonhold.toml` in the working directory say; see
+    /// [`Config::from_environment`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_default() -> Result<Self, OpenError> {
+        Self::open(Config::from_environment()?)
+    }
+
+    /// A new participant: one thread's way in, for several tables.
+    ///
+    /// # Errors
+    /// [`Error::Participants`] when all are in use.
+    pub fn handle(&self) -> Result<Handle, Error> {
+        self.revive()?;
+        let handle = Handle::open(&self.space)?;
+        if let Some(limit) = self.room_wait {
+            handle.set_room_wait(limit);
+        }
+        Ok(handle)
+    }
+
+    /// The table `name` as records of type `T`, with a participant of its own.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`]; [`Error::Schema`] when its fields are not those of `T`;
+    /// [`Error::Participants`].
+    pub fn table<T: Record>(&self, name: &str) -> Result<Table<T>, Error> {
+        Table::new(self.handle()?, name)
+    }
+
+    /// The table `name` without a Rust type, with a participant of its own.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`]; [`Error::Participants`].
+    pub fn dynamic_table(&self, name: &str) -> Result<DynamicTable, Error> {
+        DynamicTable::new(self.handle()?, name)
+    }
+
+    /// The segment, for tools that look at it.
+    #[must_use]
+    pub fn space(&self) -> &Arc<Space> {
+        &self.space
+    }
+
+    /// The tables and sizes of the segment.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        self.space.catalogue()
+    }
+
+    /// The segment's file.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.space.segment().path()
+    }
+
+    /// Waits until the store has every commit that was made before this call.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the store's last error when `limit` passed first.
+    pub fn drain(&self, limit: Duration) -> Result<(), Error> {
+        self.revive()?;
+        self.handle()?.wait_drained(limit)
+    }
+
+    /// Frees what dead participants left.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn sweep(&self) -> Result<commonhold_core::sweep::Swept, Error> {
+        self.space.reap(true)
+    }
+
+    /// A connection of its own to the segment's store, for reading.
+    ///
+    /// # Errors
+    /// [`OpenError::Store`].
+    pub fn store(&self) -> Result<Box<dyn Store>, OpenError> {
+        Ok(commonhold_store::open_read_only(&self.space.segment().header().store_url)?)
+    }
+
+    /// In a forked child the parent's candidate thread does not exist: starts one of its own.
+    fn revive(&self) -> Result<(), Error> {
+        if !self.has_candidate {
+            return Ok(());
+        }
+        let Ok(mut candidate) = self.candidate.lock() else { return Ok(()) };
+        if candidate.as_ref().is_some_and(Candidate::is_ours) {
+            return Ok(());
+        }
+        let new = Candidate::start(&self.space)?;
+        if let Some(old) = candidate.replace(new) {
+            // The parent's: its thread is not here to be joined, its descriptors are not ours to close.
+            std::mem::forget(old);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let candidate = self.candidate.get_mut().ok().and_then(Option::take);
+        match candidate {
+            Some(candidate) if candidate.is_ours() => candidate.stop(&self.space),
+            Some(parents) => std::mem::forget(parents),
+            None => {}
+        }
+    }
+}

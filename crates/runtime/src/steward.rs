@@ -1,0 +1,217 @@
+//! The steward: the one process that drains, reaps and sweeps. Every runtime has a candidate thread; whoever
+//! holds the steward's lock byte serves, and the others watch his process, so that the role moves at once
+//! when he dies. No daemon is needed.
+//!
+//! **A term**: open a handle and the store, check that segment and store still belong together, announce,
+//! reap the dead, flag everything whose truth is `head ≠ persisted`; then drain in rounds until told to
+//! stop; then drain what is left and leave.
+//!
+//! **Store down, slow or full**: the batch's slots are flagged again, the error becomes the steward's
+//! message (durable waits and `inspect` show it), and the next try comes after a pause that doubles from
+//! 10 ms to 1 s. Commits go on in memory meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use commonhold_core::drain::Drained;
+use commonhold_core::space::LOCK_STEWARD;
+use commonhold_core::{Error, Handle, Space};
+use commonhold_os::fork;
+use commonhold_os::lock::Mode;
+use commonhold_os::process::{Bell, wait_for_end};
+use commonhold_store::{Batch, Store, StoreError, TableBatch};
+
+/// The most rows of one transaction, about.
+const BATCH_ROWS: usize = 10_000;
+/// Commits of this time go into one transaction, unless somebody waits for it.
+const PACE: Duration = Duration::from_millis(10);
+/// So often the steward looks for dead participants.
+const REAP_EVERY: Duration = Duration::from_millis(100);
+/// So often he looks through all slots although no flag says so.
+const SCAN_EVERY: Duration = Duration::from_secs(10);
+/// So often a candidate looks whether there is a steward, when his process cannot be watched.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// So often when it can be.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// So long a leaving steward tries a store that fails.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// The candidate thread of one runtime.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    bell: Arc<Bell>,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    generation: u64,
+}
+
+/// What keeps a term from going on.
+#[derive(Debug, thiserror::Error)]
+enum TermError {
+    #[error(transparent)]
+    Core(#[from] Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Candidate {
+    /// Starts the thread.
+    pub(crate) fn start(space: &Arc<Space>) -> Result<Self, Error> {
+        let bell = Arc::new(Bell::new()?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let ringer = Arc::clone(&bell);
+        space.on_no_steward(Box::new(move || ringer.ring()));
+        let (its_space, its_bell, its_stop) =
+            (Arc::clone(space), Arc::clone(&bell), Arc::clone(&stop));
+        let thread = std::thread::Builder::new()
+            .name("commonhold-steward".to_owned())
+            .spawn(move || stand(&its_space, &its_bell, &its_stop));
+        let path = std::path::Path::new("the steward's thread");
+        let thread = thread.map_err(|e| commonhold_os::OsError::new("start", path, e))?;
+        Ok(Self { bell, stop, thread: Mutex::new(Some(thread)), generation: fork::generation() })
+    }
+
+    /// Whether it is of this process, not of the one that this one was forked from.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
+    /// Ends the thread, after it has drained if it is the steward's.
+    pub(crate) fn stop(&self, space: &Space) {
+        if !self.is_ours() {
+            return;
+        }
+        self.stop.store(true, Ordering::Release);
+        self.bell.ring();
+        // It may be this thread that serves, asleep. If it is another process's, he looks once for nothing.
+        let _ = space.hurry_steward();
+        let thread = self.thread.lock().ok().and_then(|mut t| t.take());
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A candidate's life: serve when nobody does, else watch who does.
+fn stand(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
+    let Ok(Some(lock)) = space.segment().lock_file() else { return serve(space, bell, stop) };
+    loop {
+        let stopping = stop.load(Ordering::Acquire);
+        // The last one out looks too: somebody may have left commits behind.
+        if matches!(lock.try_lock(LOCK_STEWARD, Mode::Exclusive), Ok(true)) {
+            serve(space, bell, stop);
+            lock.unlock(LOCK_STEWARD);
+        }
+        if stopping || stop.load(Ordering::Acquire) {
+            return;
+        }
+        watch(space, bell);
+    }
+}
+
+fn watch(space: &Space, bell: &Bell) {
+    let pidfd =
+        space.steward().and_then(|(entry, _)| space.identity_of(entry)).and_then(|i| i.find().1);
+    let every = if pidfd.is_some() { WATCH_EVERY } else { LOOK_EVERY };
+    wait_for_end(pidfd.as_ref(), bell, every);
+}
+
+/// One term, however often the store fails.
+fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
+    let mut pause = RETRY_FIRST;
+    let mut leaving: Option<Instant> = None;
+    while let Err(error) = term(space, stop, &mut pause) {
+        let _ = space.set_steward_message(&error.to_string());
+        if stop.load(Ordering::Acquire) {
+            let since = *leaving.get_or_insert_with(Instant::now);
+            if since.elapsed() >= LEAVE_WITHIN {
+                break;
+            }
+        }
+        wait_for_end(None, bell, pause);
+        pause = (pause * 2).min(RETRY_LAST);
+    }
+    let _ = space.serve(false);
+}
+
+/// From announcing to leaving; an error of the store ends it, to be tried again.
+fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(), TermError> {
+    let handle = Handle::open(space)?;
+    space.announce_steward(handle.entry_index())?;
+    space.serve(true)?;
+    let header = space.segment().header();
+    let mut store = commonhold_store::open(&header.store_url)?;
+    store.join(header.uuid, header.store_epoch, space.catalogue())?;
+    space.reap(true)?;
+    space.flag_all()?;
+    let (mut reaped, mut scanned) = (Instant::now(), Instant::now());
+    loop {
+        let started = Instant::now();
+        if reaped.elapsed() >= REAP_EVERY {
+            space.reap(false)?;
+            reaped = Instant::now();
+        }
+        let rows = round(&handle, store.as_mut())?;
+        if rows > 0 {
+            *pause = RETRY_FIRST;
+            space.set_steward_message("")?;
+        }
+        let stopping = stop.load(Ordering::Acquire);
+        match rows {
+            0 if stopping => {
+                // Who flags from here on wakes his own candidate; who did before is served now.
+                if !space.serve(false)? {
+                    return Ok(());
+                }
+                space.serve(true)?;
+            }
+            0 if scanned.elapsed() >= SCAN_EVERY => {
+                space.flag_all()?;
+                scanned = Instant::now();
+            }
+            0 => space.sleep_as_steward(false, REAP_EVERY)?,
+            rows if rows < BATCH_ROWS && !stopping => {
+                let left = PACE.saturating_sub(started.elapsed());
+                if !left.is_zero() {
+                    space.sleep_as_steward(true, left)?;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Drains once: one transaction over all tables. How many slots were in it.
+fn round(handle: &Handle, store: &mut dyn Store) -> Result<usize, TermError> {
+    let mut drained: Vec<Drained> = Vec::new();
+    let mut left = BATCH_ROWS;
+    for position in 0..handle.space().catalogue().tables.len() {
+        let table = handle.collect(position, left)?;
+        left = left.saturating_sub(table.rows.len()).max(1);
+        drained.extend(Some(table).filter(|t| !t.is_empty()));
+    }
+    if drained.is_empty() {
+        return Ok(0);
+    }
+    let tables = drained.iter_mut().map(|table| TableBatch {
+        table: table.table,
+        rows: std::mem::take(&mut table.rows),
+        floor: table.floor,
+    });
+    let batch = Batch { tables: tables.collect() };
+    let rows: usize = batch.tables.iter().map(|t| t.rows.len()).sum();
+    if let Err(error) = store.append(&batch) {
+        for table in &drained {
+            handle.return_batch(table)?;
+        }
+        return Err(error.into());
+    }
+    for table in &drained {
+        handle.complete(table)?;
+    }
+    Ok(rows.max(1))
+}

@@ -1,0 +1,355 @@
+//! The store on SQLite: one file, write-ahead log, synced at every commit.
+//!
+//! **Crash.** A transaction is whole or not there. A commit whose outcome is unknown is never taken for a success: after
+//! *any* error the connection is dropped, the next call opens a new one, which sees what the file truly holds, and the
+//! batch is sent again; rows that are there are recognised. (A second `fsync` on the same descriptor may succeed
+//! without the data of the failed one being on disk; a new connection writes the pages again.)
+//!
+//! **What is checked in each transaction**: that the path still names the file that is open (a removed database
+//! would take rows and forget them), and that owner and epoch are the ones that were claimed or joined.
+
+mod connection;
+mod meta;
+mod plan;
+mod read;
+mod scan;
+mod write;
+
+use commonhold_core::catalogue::{Catalogue, History};
+use commonhold_core::row::{EPOCH_LIMIT, Row, WriterId};
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::audit::Audit;
+use crate::chain::hex;
+use crate::error::StoreError;
+use crate::store::{Batch, Claim, Owner, RowCount, SegmentIdentity, Store};
+use crate::url::SqliteUrl;
+use connection::{FileId, of};
+use plan::Plan;
+use write::{Scratch, TableWriter};
+
+/// Rows taken over into a history at a time.
+const TAKE_OVER_ROWS: usize = 1000;
+
+/// A store in a SQLite file.
+#[derive(Debug)]
+pub(crate) struct SqliteStore {
+    url: SqliteUrl,
+    path: String,
+    read_only: bool,
+    store_id: [u8; 16],
+    file: FileId,
+    /// None after an error, until the next call.
+    conn: Option<Connection>,
+    attached: Option<Attached>,
+    scratch: Scratch,
+}
+
+/// What was claimed or joined.
+#[derive(Debug)]
+struct Attached {
+    uuid: [u8; 16],
+    epoch: u64,
+    plans: Vec<Plan>,
+}
+
+fn plans(catalogue: &Catalogue) -> Vec<Plan> {
+    catalogue.tables.iter().map(Plan::new).collect()
+}
+
+impl SqliteStore {
+    /// Opens the file, making it and its meta table if they are not there.
+    pub(crate) fn open(url: SqliteUrl) -> Result<Self, StoreError> {
+        let path = url.path.display().to_string();
+        connection::create(&path)?;
+        let file = connection::file_id(&path)?;
+        let mut conn = connection::open(&url, &path)?;
+        let store_id = connection::identity(&mut conn, &path)?;
+        Ok(Self::new(url, path, false, store_id, file, conn))
+    }
+
+    /// Opens the file, which must be a store, for reading.
+    pub(crate) fn open_read_only(url: SqliteUrl) -> Result<Self, StoreError> {
+        let path = url.path.display().to_string();
+        let file = connection::file_id(&path)?;
+        let conn = connection::open_read_only(&path)?;
+        if !meta::exists(&conn, &path)? {
+            return Err(StoreError::NotAStore(path));
+        }
+        let store_id = meta::store_id(&conn, &path)?;
+        Ok(Self::new(url, path, true, store_id, file, conn))
+    }
+
+    fn new(
+        url: SqliteUrl,
+        path: String,
+        read_only: bool,
+        store_id: [u8; 16],
+        file: FileId,
+        conn: Connection,
+    ) -> Self {
+        let (conn, scratch) = (Some(conn), Scratch::default());
+        Self { url, path, read_only, store_id, file, conn, attached: None, scratch }
+    }
+
+    /// Runs `work` on the connection, opened anew if the last call failed; drops it when `work` fails.
+    fn with<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.reopen()?,
+        };
+        if connection::file_id(&self.path) != Ok(self.file) {
+            return Err(StoreError::Replaced(self.path.clone()));
+        }
+        let (path, scratch) = (self.path.as_str(), &mut self.scratch);
+        let mut session = Session { conn: &mut conn, path, attached: &mut self.attached, scratch };
+        let result = work(&mut session)?;
+        self.conn = Some(conn);
+        Ok(result)
+    }
+
+    /// A new connection to the same file. Another one, be it a copy of it, may lack what was reported durable.
+    fn reopen(&self) -> Result<Connection, StoreError> {
+        if connection::file_id(&self.path)? != self.file {
+            return Err(StoreError::Replaced(self.path.clone()));
+        }
+        let conn = if self.read_only {
+            connection::open_read_only(&self.path)?
+        } else {
+            connection::open(&self.url, &self.path)?
+        };
+        if !meta::exists(&conn, &self.path)? || meta::store_id(&conn, &self.path)? != self.store_id
+        {
+            return Err(StoreError::Replaced(self.path.clone()));
+        }
+        Ok(conn)
+    }
+}
+
+impl Store for SqliteStore {
+    fn url(&self) -> String {
+        self.url.to_string()
+    }
+
+    fn store_id(&self) -> [u8; 16] {
+        self.store_id
+    }
+
+    fn owner(&mut self) -> Result<Option<Owner>, StoreError> {
+        self.with(|s| s.snapshot(meta::owner))
+    }
+
+    fn catalogue(&mut self) -> Result<Option<Catalogue>, StoreError> {
+        self.with(|s| meta::catalogue(s.conn, s.path))
+    }
+
+    fn claim(
+        &mut self,
+        segment: &SegmentIdentity,
+        catalogue: &Catalogue,
+    ) -> Result<Claim, StoreError> {
+        let store_id = self.store_id;
+        let epoch = self.with(|s| s.claim(segment, catalogue))?;
+        Ok(Claim { epoch, store_id })
+    }
+
+    fn join(
+        &mut self,
+        segment_uuid: [u8; 16],
+        epoch: u64,
+        catalogue: &Catalogue,
+    ) -> Result<(), StoreError> {
+        self.with(|s| {
+            let attached = Attached { uuid: segment_uuid, epoch, plans: plans(catalogue) };
+            s.snapshot(|conn, path| check_owner(conn, path, &attached))?;
+            *s.attached = Some(attached);
+            Ok(())
+        })
+    }
+
+    fn load(
+        &mut self,
+        table: usize,
+        sink: &mut dyn FnMut(Row) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
+        self.with(|s| {
+            s.with_plan(table, |conn, path, plan| {
+                read::load(conn, path, plan, sink)?;
+                meta::number(conn, path, &plan.floor_key)
+            })
+        })
+    }
+
+    fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.with(|s| s.append(batch))
+    }
+
+    fn highest_sequence(&mut self, table: usize, writer: WriterId) -> Result<u64, StoreError> {
+        self.with(|s| {
+            s.with_plan(table, |conn, path, plan| scan::highest_sequence(conn, path, plan, writer))
+        })
+    }
+
+    fn row_count(&mut self, table: usize) -> Result<RowCount, StoreError> {
+        self.with(|s| s.with_plan(table, scan::row_count))
+    }
+
+    fn audit(&mut self) -> Result<Audit, StoreError> {
+        let store = self.url();
+        self.with(|s| s.snapshot(|conn, path| scan::audit(conn, path, store)))
+    }
+}
+
+/// The parts of a store during one call.
+struct Session<'a> {
+    conn: &'a mut Connection,
+    path: &'a str,
+    attached: &'a mut Option<Attached>,
+    scratch: &'a mut Scratch,
+}
+
+/// Fails unless the store belongs to whom `attached` says.
+fn check_owner(conn: &Connection, path: &str, attached: &Attached) -> Result<(), StoreError> {
+    let Some(owner) = meta::owner(conn, path)? else {
+        return Err(StoreError::Unclaimed(path.to_owned()));
+    };
+    if owner.uuid == attached.uuid && owner.epoch == attached.epoch {
+        return Ok(());
+    }
+    Err(StoreError::Fenced {
+        path: path.to_owned(),
+        owner: hex(&owner.uuid),
+        owner_path: owner.path,
+        owner_epoch: owner.epoch,
+        segment: hex(&attached.uuid),
+        epoch: attached.epoch,
+    })
+}
+
+impl Session<'_> {
+    /// Reads in one snapshot, whatever others commit meanwhile.
+    fn snapshot<T>(
+        &mut self,
+        read: impl FnOnce(&Connection, &str) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let path = self.path;
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Deferred)
+            .map_err(|e| of(path, e))?;
+        read(&tx, path)
+    }
+
+    /// Reads one table in one snapshot; by the stored catalogue when nothing was claimed or joined.
+    fn with_plan<T>(
+        &mut self,
+        table: usize,
+        read: impl FnOnce(&Connection, &str, &Plan) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let stored = match self.attached {
+            Some(_) => None,
+            None => meta::catalogue(self.conn, self.path)?,
+        };
+        let stored = stored.as_ref().map(plans).unwrap_or_default();
+        let attached = self.attached.take();
+        let plans = attached.as_ref().map_or(&stored, |a| &a.plans);
+        let path = self.path.to_owned();
+        let plan = plans.get(table).ok_or(StoreError::NoTable { path, position: table });
+        let result = plan.and_then(|plan| self.snapshot(|conn, path| read(conn, path, plan)));
+        *self.attached = attached;
+        result
+    }
+
+    fn claim(
+        &mut self,
+        segment: &SegmentIdentity,
+        catalogue: &Catalogue,
+    ) -> Result<u64, StoreError> {
+        let (path, plans) = (self.path, plans(catalogue));
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|e| of(path, e))?;
+        let epoch = meta::epoch(&tx, path)?.saturating_add(1);
+        if epoch >= EPOCH_LIMIT {
+            return Err(StoreError::EpochsSpent(path.to_owned()));
+        }
+        for plan in &plans {
+            migrate(&tx, path, plan, self.scratch)?;
+        }
+        meta::set_owner(&tx, path, segment, epoch)?;
+        meta::set(&tx, path, "catalogue", &catalogue.to_json())?;
+        tx.commit().map_err(|e| of(path, e))?;
+        *self.attached = Some(Attached { uuid: segment.uuid, epoch, plans });
+        Ok(epoch)
+    }
+
+    fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let path = self.path;
+        let Some(attached) = self.attached.take() else {
+            return Err(StoreError::NotAttached(path.to_owned()));
+        };
+        let result = self.append_as(&attached, batch);
+        *self.attached = Some(attached);
+        result
+    }
+
+    fn append_as(&mut self, attached: &Attached, batch: &Batch) -> Result<(), StoreError> {
+        let path = self.path;
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|e| of(path, e))?;
+        check_owner(&tx, path, attached)?;
+        for part in &batch.tables {
+            let position = part.table;
+            let Some(plan) = attached.plans.get(position) else {
+                return Err(StoreError::NoTable { path: path.to_owned(), position });
+            };
+            TableWriter { conn: &tx, path, plan, scratch: self.scratch }.write(part)?;
+        }
+        tx.commit().map_err(|e| of(path, e))
+    }
+}
+
+/// Creates what a table lacks; refuses what has other columns.
+fn migrate(
+    conn: &Connection,
+    path: &str,
+    plan: &Plan,
+    scratch: &mut Scratch,
+) -> Result<(), StoreError> {
+    plan.create(conn, path)?;
+    let head = meta::head(conn, path, &plan.count_key, &plan.link_key)?;
+    match (plan.spec.history, head) {
+        (History::Latest, None) | (History::Full, Some(_)) => Ok(()),
+        (History::Latest, Some(_)) => Err(StoreError::SchemaDiffers {
+            path: path.to_owned(),
+            table: plan.spec.name.clone(),
+            why: "it was stored with history = full and cannot go on without".to_owned(),
+        }),
+        (History::Full, None) => {
+            let head = meta::Head::default();
+            meta::set_head(conn, path, &plan.count_key, &plan.link_key, &head)?;
+            take_over(&mut TableWriter { conn, path, plan, scratch })
+        }
+    }
+}
+
+/// Begins the history of a table that had none with a copy of each of its rows.
+fn take_over(writer: &mut TableWriter<'_>) -> Result<(), StoreError> {
+    let (conn, path, plan) = (writer.conn, writer.path, writer.plan);
+    let mut rows = Vec::new();
+    read::load(conn, path, plan, &mut |row| {
+        rows.push(row);
+        if rows.len() == TAKE_OVER_ROWS {
+            writer.append_history(&rows)?;
+            rows.clear();
+        }
+        Ok(())
+    })?;
+    writer.append_history(&rows).map(|_| ())
+}
