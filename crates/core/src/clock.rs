@@ -42,7 +42,7 @@ impl Clock {
             *to = from.get();
         }
         if let Some(own) = lanes.get_mut(lane) {
-            *own += 1;
+            *own = own.saturating_add(1);
         }
         Self { lanes, count: seen.len().min(INLINE) as u8 }
     }

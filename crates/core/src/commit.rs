@@ -15,7 +15,7 @@
 //! so a participant that was stopped for an hour between 6 and 7 harms nobody when it goes on.
 
 use commonhold_os::clock::wall_micros;
-use commonhold_segment::sync::{Ordering, fence};
+use commonhold_segment::sync::{Fault, Ordering, fence, planted};
 use crossbeam_utils::Backoff;
 
 use crate::clock::Clock;
@@ -60,7 +60,7 @@ pub(crate) struct Draft {
 }
 
 /// A slot as an entry notes it: never 0, which notes nothing.
-fn note(table: &TableView<'_>, record: RecordRef) -> u64 {
+pub(crate) fn note(table: &TableView<'_>, record: RecordRef) -> u64 {
     ((table.position as u64) << 32 | u64::from(record.slot)) + 1
 }
 
@@ -146,7 +146,7 @@ impl Handle {
     ) -> Result<Attempt, Error> {
         self.check_fork()?;
         let seen = &scratch.seen;
-        let version = seen.version + 1;
+        let version = seen.version.wrapping_add(1);
         let owned = self.spare(table)?;
         let draft = Draft { record, version, previous: seen.head.position(), deleted, time };
         let committed = self.write(table, owned, &draft, &scratch.next)?;
@@ -186,7 +186,9 @@ impl Handle {
         let hash = hash::state_hash(draft.record.prefix, draft.version, payload);
         let sequence = self.next_sequence(table.position);
         // The generation bump of the claim comes before every word behind it, for whoever sees one of them.
-        fence(Ordering::Release);
+        if !planted(Fault::NoWriteFence) {
+            fence(Ordering::Release);
+        }
         let place = Place::new(draft.record.slot, draft.deleted, payload.len());
         cell.place.store(place.bits(), Ordering::Relaxed);
         cell.slot_generation.store(draft.record.generation, Ordering::Relaxed);
@@ -199,7 +201,8 @@ impl Handle {
         let clock = Clock::next(self.seen(), self.lane());
         let (lanes, rest) = cell.rest.split_at(self.lane_count().min(cell.rest.len()));
         for (lane, (to, seen)) in lanes.iter().zip(self.seen()).enumerate() {
-            to.store(seen.get() + u64::from(lane == self.lane()), Ordering::Relaxed);
+            let tick = u64::from(lane == self.lane());
+            to.store(seen.get().saturating_add(tick), Ordering::Relaxed);
         }
         store_bytes(rest, payload);
         let (version, record, writer) = (draft.version, draft.record, self.writer());
@@ -216,7 +219,10 @@ impl Handle {
             if now.generation() != seen.cell.generation() || now.phase() == Phase::Free {
                 return Ok(()); // the sweep was first
             }
-            let word = now.claimed_by(self.entry_index());
+            let mut word = now.claimed_by(self.entry_index());
+            if planted(Fault::NoBump) {
+                word = word.back();
+            }
             if now.exchange(cell.word, word) {
                 self.keep_spare(table, Some(Owned { index, word }));
                 return Ok(());

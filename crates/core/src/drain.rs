@@ -8,15 +8,16 @@
 //! moves `persisted` and frees cells above it, so while he walks, the chain stands. Latest history: one
 //! consistent copy of the head.
 
-use commonhold_segment::sync::{Ordering, crossing};
+use commonhold_segment::sync::{Fault, Ordering, fence, planted};
 
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::head::Head;
+use crate::pool::Kind;
 use crate::read::{Found, Snapshot, snapshot};
 use crate::row::Row;
 use crate::table::{RecordRef, SlotView, TableControl, TableView};
-use crate::word::{Phase, Word, free_generation};
+use crate::word::{Phase, Word};
 
 /// What one table has for the store.
 #[derive(Debug, Default)]
@@ -63,14 +64,22 @@ impl Handle {
             if word.load(Ordering::SeqCst) == 0 {
                 continue;
             }
-            let mut bits = word.swap(0, Ordering::SeqCst);
-            crossing();
+            let late = planted(Fault::FlagClearedLate);
+            let mut bits =
+                if late { word.load(Ordering::SeqCst) } else { word.swap(0, Ordering::SeqCst) };
+            // Not `crossing`: slot words and heads are read with weaker orderings below.
+            if !planted(Fault::NoCollectFence) {
+                fence(Ordering::SeqCst);
+            }
             while bits != 0 && drained.rows.len() < limit {
                 let slot = base + bits.trailing_zeros();
                 bits &= bits - 1;
                 if slot < view.layout.geometry.slots {
                     self.collect_slot(&view, &view.slot(slot)?, &mut drained)?;
                 }
+            }
+            if late {
+                word.swap(0, Ordering::SeqCst);
             }
             if bits != 0 {
                 word.fetch_or(bits, Ordering::SeqCst);
@@ -137,7 +146,9 @@ impl Handle {
                 let cell = table.cell(at.cell())?;
                 seen.cell = Word::load(cell.word, Ordering::Acquire);
                 let whole = seen.copy(table, &cell, self.lane_count());
-                if !whole || seen.slot_generation != slot_generation || seen.version + 1 != version
+                if !whole
+                    || seen.slot_generation != slot_generation
+                    || seen.version.wrapping_add(1) != version
                 {
                     return Err(table.corrupt("the journal of a record", 0, at.bits()));
                 }
@@ -166,20 +177,22 @@ impl Handle {
                 Head::replace(slot.persisted, mark.head);
             }
             for (cell, generation) in &mark.chain {
-                free_generation(view.cell(*cell)?.word, *generation);
+                view.pool(Kind::Cells).free_generation(*cell, *generation);
             }
             if view.is_full_history() {
                 free_base(&view, &slot, mark, base)?;
             }
         }
+        let mut ended = Ok(());
         for mark in drained.marks.iter().filter(|m| m.deleted) {
-            let ended = self.finish_deletion(&view, mark.record, mark.version, true);
-            if ended.is_err() {
+            let this = self.finish_deletion(&view, mark.record, mark.version, true);
+            if this.is_err() {
                 self.space().flag(&view, mark.record.slot);
             }
-            ended?;
+            ended = ended.and(this);
         }
-        self.space().signal_room(&view)
+        self.space().signal_room(&view)?;
+        ended
     }
 
     /// For the steward: the batch is not stored; its slots are flagged again.
@@ -213,7 +226,7 @@ fn free_base(
         && cell.slot_generation.load(Ordering::Relaxed) == mark.record.generation
         && base.is_version(cell.version.load(Ordering::Relaxed));
     if same && word.phase() == Phase::Published {
-        word.exchange(cell.word, word.freed());
+        table.pool(Kind::Cells).free(base.cell(), word);
     }
     Ok(())
 }

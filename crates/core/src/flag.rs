@@ -17,7 +17,9 @@
 use std::time::Duration;
 
 use commonhold_segment::layout::LINE_WORDS;
-use commonhold_segment::sync::{AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all};
+use commonhold_segment::sync::{
+    AtomicU64, Fault, Ordering, crossing, fence, futex_wait, futex_wake_all, planted,
+};
 
 use crate::error::Error;
 use crate::head::Head;
@@ -81,23 +83,30 @@ impl Space {
     fn flag_slow(&self, word: &AtomicU64, bit: u64) {
         word.fetch_or(bit, Ordering::SeqCst);
         crossing();
-        if let Ok(bell) = self.doorbell() {
+        if let Ok(bell) = self.doorbell()
+            && !planted(Fault::NoRing)
+        {
             self.ring(bell, false);
         }
     }
 
     fn ring(&self, bell: &AtomicU64, urgent: bool) {
-        let now = bell.load(Ordering::SeqCst);
-        let next = match Doorbell::from_bits(now) {
-            Doorbell::Awake if urgent => Doorbell::Hurried,
-            Doorbell::Pacing if urgent => Doorbell::Awake,
-            Doorbell::Asleep => Doorbell::Awake,
-            Doorbell::None => return self.wake_candidate(),
-            Doorbell::Awake | Doorbell::Pacing | Doorbell::Hurried => return,
-        };
-        let rung = bell.compare_exchange(now, next as u64, Ordering::SeqCst, Ordering::SeqCst);
-        if rung.is_ok() && next == Doorbell::Awake {
-            futex_wake_all(bell);
+        let mut now = bell.load(Ordering::SeqCst);
+        loop {
+            let next = match Doorbell::from_bits(now) {
+                Doorbell::Awake if urgent => Doorbell::Hurried,
+                Doorbell::Pacing if urgent => Doorbell::Awake,
+                Doorbell::Asleep => Doorbell::Awake,
+                Doorbell::None => return self.wake_candidate(),
+                Doorbell::Awake | Doorbell::Pacing | Doorbell::Hurried => return,
+            };
+            let rung = bell.compare_exchange(now, next as u64, Ordering::SeqCst, Ordering::SeqCst);
+            match rung {
+                Ok(_) if next == Doorbell::Awake => return futex_wake_all(bell),
+                Ok(_) => return,
+                // He just went to sleep or to pace, or left: look again.
+                Err(other) => now = other,
+            }
         }
     }
 
@@ -145,7 +154,8 @@ impl Space {
         let awake = Doorbell::Awake as u64;
         let calm = bell.compare_exchange(awake, state, Ordering::SeqCst, Ordering::SeqCst);
         crossing();
-        if calm.is_ok() && (pacing || !self.has_flags()) {
+        let blind = pacing || planted(Fault::NoLookAtFlags);
+        if calm.is_ok() && (blind || !self.has_flags()) {
             futex_wait(bell, state as u32, timeout);
         }
         bell.store(awake, Ordering::SeqCst);

@@ -138,6 +138,16 @@ impl Handle {
         self.register().map(|()| true)
     }
 
+    /// For models: leaves everything as a killed participant does; the dead.
+    #[cfg(feature = "loom")]
+    #[must_use]
+    pub fn abandon(self) -> crate::participant::DeadSet {
+        let mut dead = crate::participant::DeadSet::new();
+        dead.insert(self.entry.get(), self.word.get());
+        self.generation.set(u64::MAX); // as if inherited by a fork: nothing is given back
+        dead
+    }
+
     /// The segment it works on.
     #[must_use]
     #[inline]
@@ -248,9 +258,9 @@ impl Handle {
     /// Makes sure that the lane's high-water mark covers the next commit.
     #[inline]
     pub(crate) fn reserve_tick(&self) -> Result<(), Error> {
-        let next = self.seen.get(self.lane.get()).map_or(0, Cell::get) + 1;
+        let next = self.seen.get(self.lane.get()).map_or(0, Cell::get).saturating_add(1);
         if next > self.lane_limit.get() {
-            let limit = next + LANE_STEP;
+            let limit = next.saturating_add(LANE_STEP);
             self.space.lane_mark(self.lane.get())?.fetch_max(limit, Ordering::Relaxed);
             self.lane_limit.set(limit);
         }
@@ -259,7 +269,7 @@ impl Handle {
 
     fn tick(&self) {
         if let Some(own) = self.seen.get(self.lane.get()) {
-            own.set(own.get() + 1);
+            own.set(own.get().saturating_add(1));
         }
     }
 

@@ -12,7 +12,7 @@
 //!
 //! The low half, which the futex compares, is WAITERS and 31 bits of the tag: it changes with every commit.
 
-use commonhold_segment::sync::{AtomicU64, Ordering, futex_wake_all};
+use commonhold_segment::sync::{AtomicU64, Fault, Ordering, futex_wake_all, planted};
 
 use crate::catalogue::INDEX_MAX;
 
@@ -119,7 +119,7 @@ impl Head {
                 Err(_) => return false,
             }
         }
-        if expected.has_waiters() {
+        if expected.has_waiters() && !planted(Fault::NoHeadWake) {
             futex_wake_all(word);
         }
         true

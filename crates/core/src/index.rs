@@ -23,7 +23,7 @@ use crate::hash;
 use crate::head::{Head, NO_CELL};
 use crate::pool::{Kind, Owned};
 use crate::table::{RecordRef, TableView};
-use crate::word::{Phase, Word, free_generation};
+use crate::word::{Phase, Word};
 
 /// Entries of one cell.
 pub(crate) const ENTRIES: usize = 6;
@@ -212,9 +212,10 @@ impl Handle {
         bucket: &Bucket,
         entries: &[IndexEntry],
     ) -> Result<bool, Error> {
+        // Before the claim: the cells would be the parent's otherwise.
+        self.check_fork()?;
         let count = entries.len().div_ceil(ENTRIES);
         let cells = self.claim_many(table, Kind::IndexCells, count)?;
-        self.check_fork()?;
         let first = write_bucket(table, bucket.index, &cells, entries)?;
         let next = Head::new(first, bucket.head.tag() + 1);
         if !bucket.head.displace(table.bucket(bucket.index)?, next) {
@@ -226,8 +227,7 @@ impl Handle {
             owned.word.exchange(word, owned.word.published());
         }
         for (cell, generation) in &bucket.cells {
-            let [word, ..] = table.index_cell(*cell)?;
-            free_generation(word, *generation);
+            table.pool(Kind::IndexCells).free_generation(*cell, *generation);
         }
         self.space().signal_room(table)?;
         Ok(true)

@@ -22,10 +22,10 @@
 //! finished by the steward.
 
 use commonhold_os::clock::wall_micros;
-use commonhold_segment::sync::Ordering;
+use commonhold_segment::sync::{Fault, Ordering, planted};
 use crossbeam_utils::Backoff;
 
-use crate::commit::{Committed, Draft};
+use crate::commit::{Committed, Draft, note};
 use crate::error::{Error, UpdateError};
 use crate::handle::Handle;
 use crate::head::{Head, NO_CELL};
@@ -112,7 +112,7 @@ impl Handle {
         place: Place,
         reserved: &mut Option<Reservation>,
     ) -> Result<Option<Inserted>, Error> {
-        let bucket = table.read_bucket(place.bucket)?;
+        let mut bucket = table.read_bucket(place.bucket)?;
         let mut entries = bucket.entries.clone();
         match self.entry_of(table, &bucket, place, key)? {
             Entry::Absent => {}
@@ -136,6 +136,11 @@ impl Handle {
         let committed = committed?;
         let (slot, generation) = (record.slot, record.generation);
         entries.push(IndexEntry { slot, tag: place.tag, generation });
+        if planted(Fault::StaleBucket) {
+            bucket = table.read_bucket(place.bucket)?;
+        }
+        // Should we die behind the commit point, the reaper flags the slot and wakes who watches the table.
+        self.entry()?.noted.store(note(table, record), Ordering::Relaxed);
         if !self.exchange_bucket(table, &bucket, &entries)? {
             return Ok(None);
         }
@@ -196,7 +201,7 @@ impl Handle {
     ) -> Result<Committed, Error> {
         let slot = table.slot(reservation.slot.index)?;
         let before = table.control(TableControl::Floor)?.load(Ordering::SeqCst);
-        let version = before + 1;
+        let version = before.wrapping_add(1);
         let none = Head::new(NO_CELL, before);
         let record = reservation.record();
         let time = wall_micros();
@@ -221,12 +226,12 @@ impl Handle {
         } else {
             // Read while it is still the head: afterwards it may be freed and be somebody's before we look.
             let cell = table.cell(old.cell())?;
-            Some((cell, Word::load(cell.word, Ordering::Acquire)))
+            Some(Word::load(cell.word, Ordering::Acquire))
         };
         Head::replace(slot.head, head);
-        if let Some((cell, word)) = left
+        if let Some(word) = left
             && word.phase() == Phase::Published
-            && word.exchange(cell.word, word.freed())
+            && table.pool(Kind::Cells).free(old.cell(), word)
         {
             self.space().signal_room(table)?;
         }
@@ -273,7 +278,11 @@ impl Handle {
         let deleted = self.exchange(table, record, true, |current, _| allow(current))?;
         if let Some(committed) = deleted {
             let view = self.space().table(table)?;
-            self.finish_deletion(&view, record, committed.version, false)?;
+            // The deletion is committed and final, whatever becomes of this; what is missing (no cell of
+            // the index was free, say) the steward does when he stores it.
+            if self.finish_deletion(&view, record, committed.version, false).is_err() {
+                self.space().flag(&view, record.slot);
+            }
         }
         Ok(deleted)
     }
@@ -312,13 +321,13 @@ impl Handle {
         raise_floor(table, version)?;
         let slot = table.slot(record.slot)?;
         if !stored {
-            settle_word(&slot, record.generation, Word::retired);
+            retire(&slot, record.generation);
         }
         if let Some((key, _)) = slot.key(record.generation) {
             self.drop_entry(table, &key, record)?;
         }
         if stored {
-            settle_word(&slot, record.generation, Word::freed);
+            table.pool(Kind::Slots).free_generation(slot.index, record.generation);
             self.space().signal_room(table)?;
         } else {
             // The steward may have been here before the word said Deleted.
@@ -400,18 +409,19 @@ impl Handle {
 
 /// Raises the table's version floor to `version`.
 pub(crate) fn raise_floor(table: &TableView<'_>, version: u64) -> Result<(), Error> {
-    table.control(TableControl::Floor)?.fetch_max(version, Ordering::SeqCst);
+    let floor = table.control(TableControl::Floor)?;
+    if !planted(Fault::NoFloor) {
+        floor.fetch_max(version, Ordering::SeqCst);
+    }
     Ok(())
 }
 
-/// Moves a slot's word of `generation` from Reserved or Live (or Deleted, when it is freed) on.
-fn settle_word(slot: &crate::table::SlotView<'_>, generation: u64, to: fn(Word) -> Word) {
+/// Marks a slot of `generation` Deleted, from Reserved or Live.
+fn retire(slot: &crate::table::SlotView<'_>, generation: u64) {
     loop {
         let now = Word::load(slot.word, Ordering::Acquire);
-        if now.generation() != generation || now.phase() == Phase::Free || now == to(now) {
-            return;
-        }
-        if now.exchange(slot.word, to(now)) {
+        let settled = matches!(now.phase(), Phase::Free | Phase::Retired);
+        if now.generation() != generation || settled || now.exchange(slot.word, now.retired()) {
             return;
         }
     }

@@ -14,17 +14,21 @@
 //!
 //! The counters of an entry go on through all its owners: a dead participant's share is kept.
 
+use std::collections::BTreeMap;
+
 use commonhold_os::lock::{LockFile, Mode};
 use commonhold_os::process::{Identity, Liveness};
 use commonhold_segment::layout::{ENTRY_WORDS, LINE_WORDS};
-use commonhold_segment::sync::{AtomicU64, Ordering, futex_wake_all};
+use commonhold_segment::sync::{AtomicU64, Fault, Ordering, fence, futex_wake_all, planted};
 
 use crate::error::Error;
+use crate::pool::signal;
 use crate::space::{LOCK_ENTRIES, LOCK_USAGE, Space};
 use crate::sweep::{Swept, sweep};
+use crate::table::TableControl;
 use crate::word::{Phase, Word};
 
-/// The most entries, and so the bits of a [`DeadSet`].
+/// The most entries.
 const ENTRIES_MAX: usize = 4096;
 
 /// A participant's words.
@@ -41,9 +45,13 @@ pub(crate) struct EntryView<'a> {
     pub(crate) waits: &'a AtomicU64,
 }
 
-/// The participants that are proved dead.
-#[derive(Debug, Clone)]
-pub struct DeadSet([u64; ENTRIES_MAX / 64]);
+/// The participants that are proved dead: their entries, each with the word it had when that was proved.
+///
+/// The word matters: somebody else may sweep the same dead one, free his entry, and a living participant
+/// claim it, all while a sweep with this set is under way. What is Owned by an entry whose word has moved
+/// on is therefore not a dead one's.
+#[derive(Debug, Clone, Default)]
+pub struct DeadSet(BTreeMap<u16, Word>);
 
 /// What one participant did and is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,26 +79,31 @@ impl DeadSet {
     /// Nobody.
     #[must_use]
     pub fn new() -> Self {
-        Self([0; ENTRIES_MAX / 64])
+        Self::default()
     }
 
-    /// Adds `entry`.
-    pub fn insert(&mut self, entry: u16) {
-        if let Some(word) = self.0.get_mut(usize::from(entry) / 64) {
-            *word |= 1 << (entry % 64);
-        }
+    /// Adds `entry`, whose owner was proved dead while its word was `word`.
+    pub fn insert(&mut self, entry: u16, word: Word) {
+        self.0.insert(entry, word);
     }
 
-    /// Whether `entry` is in it.
+    /// Whether nobody is in it.
     #[must_use]
-    pub fn contains(&self, entry: u16) -> bool {
-        self.0.get(usize::from(entry) / 64).is_some_and(|word| word >> (entry % 64) & 1 == 1)
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-}
 
-impl Default for DeadSet {
-    fn default() -> Self {
-        Self::new()
+    /// Whether `word`, read before this call from a cell or slot, says Owned by one of the dead.
+    pub(crate) fn owns(&self, space: &Space, word: Word) -> bool {
+        // The entry is read after the word: if a later owner of the entry had claimed the cell, his claim
+        // of the entry would be visible here.
+        let as_proved = |dead: &Word| {
+            let entry = space.entry(word.owner());
+            let same = entry.is_ok_and(|e| Word::load(e.word, Ordering::Acquire) == *dead);
+            same || planted(Fault::SweepReused)
+        };
+        word.phase() == Phase::Owned
+            && (self.0.get(&word.owner()).is_some_and(as_proved) || planted(Fault::SweepLiving))
     }
 }
 
@@ -157,24 +170,27 @@ impl Space {
         let mut dead = DeadSet::new();
         let (mut locked, mut found) = (Vec::new(), 0);
         for (index, entry) in self.entries() {
-            if Word::load(entry.word, Ordering::Acquire).phase() != Phase::Owned {
+            let before = Word::load(entry.word, Ordering::Acquire);
+            if before.phase() != Phase::Owned {
                 continue;
             }
             let byte = LOCK_ENTRIES + u64::from(index);
             if lock.try_lock(byte, Mode::Exclusive)? {
-                if Word::load(entry.word, Ordering::Acquire).phase() == Phase::Owned {
-                    dead.insert(index);
+                let word = Word::load(entry.word, Ordering::Acquire);
+                if word.phase() == Phase::Owned {
+                    dead.insert(index, word);
                     locked.push((index, entry));
                 } else {
                     lock.unlock(byte);
                 }
-            } else if thorough && entry.identity().find().0 == Liveness::Dead {
-                dead.insert(index);
-                found += 1;
+            } else if thorough
+                && entry.identity_under(before).is_some_and(|i| i.find().0 == Liveness::Dead)
+            {
+                // Its lock is held by a forked child, or by another reaper: see `DeadSet`.
+                dead.insert(index, before);
             }
         }
-        let swept =
-            if locked.is_empty() && found == 0 { Ok(Swept::default()) } else { sweep(self, &dead) };
+        let swept = if dead.is_empty() { Ok(Swept::default()) } else { sweep(self, &dead) };
         for (index, entry) in locked {
             if swept.is_ok() {
                 self.wake_noted(&entry);
@@ -187,7 +203,8 @@ impl Space {
         swept.map(|swept| Swept { participants: found, ..swept })
     }
 
-    /// Wakes who may have been left sleeping by a death between exchange and wake, and flags the slot.
+    /// Wakes who may have been left sleeping by a death between exchange and wake (on the record, on the
+    /// table), and flags the slot.
     fn wake_noted(&self, entry: &EntryView<'_>) {
         let noted = entry.noted.swap(0, Ordering::AcqRel);
         let Some(noted) = noted.checked_sub(1) else { return };
@@ -197,6 +214,7 @@ impl Space {
         {
             self.flag(&table, slot.index);
             futex_wake_all(slot.head);
+            let _ = table.control(TableControl::Watch).map(signal);
         }
     }
 
@@ -204,6 +222,17 @@ impl Space {
     #[must_use]
     pub fn identity_of(&self, entry: u16) -> Option<Identity> {
         self.entry(entry).ok().map(|e| e.identity())
+    }
+
+    /// For models: frees the entries of `dead`, who were swept, as a reaper does who holds their locks.
+    #[cfg(feature = "loom")]
+    pub fn bury(&self, dead: &DeadSet) {
+        for (index, word) in &dead.0 {
+            if let Ok(entry) = self.entry(*index) {
+                self.wake_noted(&entry);
+                word.exchange(entry.word, word.freed());
+            }
+        }
     }
 
     /// Everybody who has an entry.
@@ -269,8 +298,17 @@ impl EntryView<'_> {
         }
     }
 
+    /// Who owns the entry as long as its word is `word`; `None` when it is not any more.
+    fn identity_under(&self, word: Word) -> Option<Identity> {
+        let identity = self.identity();
+        // Pairs with the fence in `store`: a later owner's words would show the entry free or his.
+        fence(Ordering::Acquire);
+        (Word::load(self.word, Ordering::Relaxed) == word).then_some(identity)
+    }
+
     /// Writes who owns the entry; the caller has its lock, and it is Free.
     fn store(&self, identity: &Identity) {
+        fence(Ordering::Release);
         self.pid.store(identity.pid.into(), Ordering::Relaxed);
         self.start.store(identity.start_ticks, Ordering::Relaxed);
         self.inode.store(identity.pidfd_inode, Ordering::Relaxed);

@@ -1,18 +1,23 @@
 //! Pools: how a participant gets a free cell or slot, gives it back, and waits when there is none.
 //!
-//! A pool is nothing but its ownership words: a free thing is found by looking (from a place of the
-//! participant's own, so that they do not meet) and claimed by compare-exchange. No list and no count of
-//! free things exists that a kill could leave wrong.
+//! A pool is its ownership words: a free thing is claimed by compare-exchange on its word, and nothing else
+//! says whose it is. Where to look is said by hints, one *taken* bit a thing, so that an empty pool of a
+//! million is seen to be empty in microseconds: the claimer sets the bit before he looks at the word, who
+//! frees clears it after the word is Free. A kill in between leaves a set bit at a free thing; the sweep
+//! clears it. A bit that is wrongly clear costs its finder one look.
 //!
 //! **Waiting**: the table's room word has a WAITERS bit. A waiter sets it, looks once more, and sleeps on
 //! exactly that value; whoever frees something looks at the bit afterwards, and if it is set moves the word
-//! and wakes all. Both use `SeqCst`, so one of them sees the other.
+//! and wakes all. The freeing exchange and the look at the bit are `SeqCst`, and the waiter's mark is
+//! followed by a `SeqCst` fence (what he then looks at is not `SeqCst`), so one of them sees the other.
 
 use std::time::Duration;
 
 use commonhold_os::clock::monotonic_nanos;
 use commonhold_segment::layout::INDEX_CELL_WORDS;
-use commonhold_segment::sync::{AtomicU64, Ordering, crossing, futex_wait, futex_wake_all};
+use commonhold_segment::sync::{
+    AtomicU64, Fault, Ordering, crossing, fence, futex_wait, futex_wake_all, planted,
+};
 
 use crate::error::Error;
 use crate::handle::Handle;
@@ -28,6 +33,7 @@ pub(crate) const WAIT_PIECE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pool<'a> {
     words: &'a [AtomicU64],
+    taken: &'a [AtomicU64],
     stride: usize,
     /// Which word of each thing is its ownership word.
     at: usize,
@@ -52,13 +58,19 @@ pub(crate) enum Kind {
 impl<'a> TableView<'a> {
     pub(crate) fn pool(&self, kind: Kind) -> Pool<'a> {
         let (layout, geometry) = (self.layout, self.layout.geometry);
-        let (range, stride, at, count) = match kind {
-            Kind::Cells => (&layout.cells, layout.cell_stride, 0, geometry.cells),
-            Kind::Slots => (&layout.slots, layout.slot_stride, 2, geometry.slots),
-            Kind::IndexCells => (&layout.index, INDEX_CELL_WORDS, 0, geometry.index_cells),
+        let (range, hints) = match kind {
+            Kind::Cells => (&layout.cells, &layout.taken_cells),
+            Kind::Slots => (&layout.slots, &layout.taken_slots),
+            Kind::IndexCells => (&layout.index, &layout.taken_index),
+        };
+        let (stride, at, count) = match kind {
+            Kind::Cells => (layout.cell_stride, 0, geometry.cells),
+            Kind::Slots => (layout.slot_stride, 2, geometry.slots),
+            Kind::IndexCells => (INDEX_CELL_WORDS, 0, geometry.index_cells),
         };
         let words = self.words.get(range.clone()).unwrap_or_default();
-        Pool { words, stride, at, count }
+        let taken = self.words.get(hints.clone()).unwrap_or_default();
+        Pool { words, taken, stride, at, count }
     }
 }
 
@@ -76,19 +88,63 @@ impl<'a> Pool<'a> {
         self.count
     }
 
-    /// Claims a free thing, looking at each once, from `*cursor` on.
+    /// Claims a free thing, looking at each that is not hinted taken, from `*cursor` on.
     fn claim(&self, owner: u16, cursor: &std::cell::Cell<u32>) -> Option<Owned> {
-        let start = cursor.get() % self.count.max(1);
-        for index in (start..self.count).chain(0..start) {
-            let Some(word) = self.word(index) else { continue };
-            let now = Word::load(word, Ordering::Relaxed);
+        let words = self.taken.len();
+        let start = (cursor.get() as usize / 64) % words.max(1);
+        (start..words).chain(0..start).find_map(|at| {
+            let owned = self.claim_of(at, owner)?;
+            cursor.set(owned.index);
+            Some(owned)
+        })
+    }
+
+    /// Claims a free thing of the 64 that hint word `at` is about.
+    fn claim_of(&self, at: usize, owner: u16) -> Option<Owned> {
+        let hints = self.taken.get(at)?;
+        let mut taken = hints.load(Ordering::Acquire);
+        while taken != u64::MAX {
+            let bit = (!taken).trailing_zeros();
+            let index = (at * 64) as u32 + bit;
+            let word = self.word(index).filter(|_| index < self.count)?;
+            taken = hints.fetch_or(1 << bit, Ordering::AcqRel) | 1 << bit;
+            let now = Word::load(word, Ordering::Acquire);
             let next = now.claimed_by(owner);
             if now.phase() == Phase::Free && now.exchange(word, next) {
-                cursor.set(index + 1);
                 return Some(Owned { index, word: next });
             }
         }
         None
+    }
+
+    /// Frees a thing whose word still is `from`; false when it is not.
+    pub(crate) fn free(&self, index: u32, from: Word) -> bool {
+        let freed = self.word(index).is_some_and(|word| from.exchange(word, from.freed()));
+        if freed {
+            self.hint_free(index);
+        }
+        freed
+    }
+
+    /// Frees a thing as long as it is of `generation`, whatever its phase.
+    pub(crate) fn free_generation(&self, index: u32, generation: u64) {
+        while let Some(word) = self.word(index) {
+            let now = Word::load(word, Ordering::Acquire);
+            if now.generation() != generation || now.phase() == Phase::Free || self.free(index, now)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Clears the hint of a free thing; to be called after its word became Free.
+    pub(crate) fn hint_free(&self, index: u32) {
+        if let Some(hints) = self.taken.get(index as usize / 64) {
+            let bit = 1 << (index % 64);
+            if hints.load(Ordering::Relaxed) & bit != 0 {
+                hints.fetch_and(!bit, Ordering::AcqRel);
+            }
+        }
     }
 }
 
@@ -105,7 +161,7 @@ impl Space {
 pub(crate) fn signal(word: &AtomicU64) {
     crossing();
     let now = word.load(Ordering::SeqCst);
-    if now & 1 == 1 {
+    if now & 1 == 1 && !planted(Fault::NoRoomWake) {
         signal_slow(word, now);
     }
 }
@@ -124,7 +180,10 @@ fn signal_slow(word: &AtomicU64, mut now: u64) {
 /// Announces a sleeper on a control word; what to sleep on.
 pub(crate) fn announce(word: &AtomicU64) -> u64 {
     let value = word.fetch_or(1, Ordering::SeqCst) | 1;
-    crossing();
+    // Not `crossing`: what the sleeper looks at next is read with weaker orderings.
+    if !planted(Fault::NoAnnounceFence) {
+        fence(Ordering::SeqCst);
+    }
     value
 }
 
@@ -155,7 +214,9 @@ impl Handle {
             loop {
                 let room = table.control(TableControl::Room)?;
                 let seen = announce(room);
-                claimed = self.try_claim(table, kind, count);
+                if !planted(Fault::NoLookAfterMark) {
+                    claimed = self.try_claim(table, kind, count);
+                }
                 if claimed.len() == count {
                     break;
                 }
@@ -164,7 +225,9 @@ impl Handle {
                     return Err(self.full(table, kind, waited.as_millis()));
                 }
                 self.space().hurry_steward()?;
-                self.space().reclaim(table)?;
+                if waited >= WAIT_PIECE {
+                    self.space().reclaim(table)?;
+                }
                 futex_wait(room, seen as u32, WAIT_PIECE.min(limit - waited));
             }
         }
@@ -192,9 +255,7 @@ impl Handle {
     pub(crate) fn give_back(&self, table: &TableView<'_>, kind: Kind, owned: &[Owned]) {
         let pool = table.pool(kind);
         for it in owned {
-            if let Some(word) = pool.word(it.index) {
-                it.word.exchange(word, it.word.freed());
-            }
+            pool.free(it.index, it.word);
         }
         if !owned.is_empty() {
             let _ = self.space().signal_room(table);

@@ -12,7 +12,7 @@
 //!
 //! A reader is never waited for and writes nothing.
 
-use commonhold_segment::sync::{Ordering, fence};
+use commonhold_segment::sync::{Fault, Ordering, fence, planted};
 
 use crate::error::Error;
 use crate::handle::Handle;
@@ -141,15 +141,19 @@ pub(crate) fn snapshot(
             Err(_) => continue,
         };
         let before = Word::load(cell.word, Ordering::Acquire);
-        if Head::load(slot.head, Ordering::Acquire).position() != head.position() {
+        let again = Head::load(slot.head, Ordering::Acquire);
+        if again.position() != head.position() && !planted(Fault::NoSecondLook) {
             continue;
         }
         let fits = out.copy(table, &cell, lanes);
-        fence(Ordering::Acquire);
-        if Word::load(cell.word, Ordering::Relaxed).generation() != before.generation() {
+        if !planted(Fault::NoReadFence) {
+            fence(Ordering::Acquire);
+        }
+        let after = Word::load(cell.word, Ordering::Relaxed);
+        if after.generation() != before.generation() && !planted(Fault::NoGenerationCheck) {
             continue;
         }
-        if out.slot_generation != generation {
+        if out.slot_generation != generation && !planted(Fault::NoSlotGeneration) {
             return Ok(Found::Gone);
         }
         if !fits {

@@ -16,6 +16,8 @@ use crate::table::TableView;
 pub const LOCK_USAGE: u64 = 0;
 /// The lock byte of the steward.
 pub const LOCK_STEWARD: u64 = 1;
+/// The lock byte of who sweeps because a pool is empty.
+pub(crate) const LOCK_RECLAIM: u64 = 2;
 /// The lock byte of entry 0; the others follow.
 pub const LOCK_ENTRIES: u64 = 4096;
 

@@ -14,14 +14,15 @@
 //! Everything is a compare-exchange against what was judged: the sweep may be killed anywhere, run twice at
 //! once, and run beside every other operation.
 
+use commonhold_os::lock::Mode;
 use commonhold_segment::sync::Ordering;
 
 use crate::error::Error;
 use crate::head::{Head, NO_CELL};
 use crate::participant::DeadSet;
-use crate::pool::Kind;
-use crate::space::Space;
-use crate::table::{Place, TableView};
+use crate::pool::{Kind, signal};
+use crate::space::{LOCK_RECLAIM, Space};
+use crate::table::{Place, TableControl, TableView};
 use crate::word::{Phase, Word};
 
 /// What a sweep gave back.
@@ -45,8 +46,8 @@ enum Verdict {
     Keep,
 }
 
-/// Sweeps every table for what the participants in `dead` left, who must be proved dead and whose entries
-/// nobody may reuse meanwhile.
+/// Sweeps every table for what the participants in `dead` left, who must be proved dead. Should somebody
+/// else free one of their entries meanwhile, what its next owner has is left alone.
 ///
 /// # Errors
 /// [`Error::Corrupt`] when the segment is damaged.
@@ -55,20 +56,30 @@ pub fn sweep(space: &Space, dead: &DeadSet) -> Result<Swept, Error> {
     for table in space.tables() {
         // Slots first: a reserved one that becomes Live keeps its cell.
         sweep_slots(space, &table, dead, &mut swept)?;
-        sweep_pool(&table, Kind::Cells, dead, &mut swept)?;
-        sweep_pool(&table, Kind::IndexCells, dead, &mut swept)?;
+        sweep_pool(space, &table, Kind::Cells, dead, &mut swept)?;
+        sweep_pool(space, &table, Kind::IndexCells, dead, &mut swept)?;
         space.signal_room(&table)?;
     }
     Ok(swept)
 }
 
 impl Space {
-    /// For who finds a pool empty: frees what the dead left, and displaced cells whose displacer died or
-    /// whose owner came late.
+    /// For who finds a pool empty and was not helped by the steward: frees what the dead left, and displaced
+    /// cells whose displacer died or whose owner came late. One process at a time.
     pub(crate) fn reclaim(&self, table: &TableView<'_>) -> Result<(), Error> {
-        self.reap(false)?;
+        let mine = self.with_reaper(|lock| lock.try_lock(LOCK_RECLAIM, Mode::Exclusive))?;
+        if matches!(mine.transpose()?, Some(false)) {
+            return Ok(());
+        }
+        let swept = self.reap(false).and_then(|_| self.sweep_displaced(table));
+        self.with_reaper(|lock| lock.unlock(LOCK_RECLAIM))?;
+        swept
+    }
+
+    fn sweep_displaced(&self, table: &TableView<'_>) -> Result<(), Error> {
         let mut swept = Swept::default();
-        sweep_pool(table, Kind::Cells, &DeadSet::new(), &mut swept)?;
+        sweep_pool(self, table, Kind::Cells, &DeadSet::new(), &mut swept)?;
+        sweep_pool(self, table, Kind::IndexCells, &DeadSet::new(), &mut swept)?;
         if swept.cells > 0 {
             self.signal_room(table)?;
         }
@@ -77,6 +88,7 @@ impl Space {
 }
 
 fn sweep_pool(
+    space: &Space,
     table: &TableView<'_>,
     kind: Kind,
     dead: &DeadSet,
@@ -84,7 +96,10 @@ fn sweep_pool(
 ) -> Result<(), Error> {
     for (index, atomic) in table.pool(kind).words() {
         let word = Word::load(atomic, Ordering::Acquire);
-        let of_dead = word.phase() == Phase::Owned && dead.contains(word.owner());
+        if word.phase() == Phase::Free {
+            table.pool(kind).hint_free(index); // its hint may have died with who freed it
+        }
+        let of_dead = dead.owns(space, word);
         if !of_dead && word.phase() != Phase::Published {
             continue;
         }
@@ -93,7 +108,7 @@ fn sweep_pool(
             _ => judge_cell(table, index, of_dead),
         };
         match verdict? {
-            Verdict::Free if word.exchange(atomic, word.freed()) => swept.cells += 1,
+            Verdict::Free if table.pool(kind).free(index, word) => swept.cells += 1,
             Verdict::Keep if word.exchange(atomic, word.published()) => swept.kept += 1,
             _ => {}
         }
@@ -172,7 +187,10 @@ fn sweep_slots(
 ) -> Result<(), Error> {
     for slot in table.slots() {
         let word = Word::load(slot.word, Ordering::Acquire);
-        if word.phase() != Phase::Owned || !dead.contains(word.owner()) {
+        if word.phase() == Phase::Free {
+            table.pool(Kind::Slots).hint_free(slot.index);
+        }
+        if !dead.owns(space, word) {
             continue;
         }
         let named = match slot.key(word.generation()) {
@@ -185,9 +203,10 @@ fn sweep_slots(
         if named {
             if word.exchange(slot.word, word.published()) {
                 space.flag(table, slot.index);
+                signal(table.control(TableControl::Watch)?);
                 swept.kept += 1;
             }
-        } else if word.exchange(slot.word, word.freed()) {
+        } else if table.pool(Kind::Slots).free(slot.index, word) {
             swept.slots += 1;
         }
     }

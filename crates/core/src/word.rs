@@ -106,6 +106,11 @@ impl Word {
         Self(generation << GENERATION_SHIFT | u64::from(entry) << OWNER_SHIFT | 1)
     }
 
+    /// One generation back: a fault for models.
+    pub(crate) fn back(self) -> Self {
+        Self(self.0.wrapping_sub(1 << GENERATION_SHIFT))
+    }
+
     /// Published, in the same generation.
     #[must_use]
     #[inline]
@@ -129,23 +134,12 @@ impl Word {
 
     /// Turns `word` from exactly this reading into `next`; false when somebody was first.
     ///
-    /// Acquire and release: it takes over what the last owner wrote and hands on what this one did.
+    /// It takes over what the last owner wrote and hands on what this one did; and `SeqCst`, because who
+    /// frees something, or makes a slot Live, then looks at words that the other side (a waiter for room,
+    /// the steward) writes before it looks at this one.
     #[inline]
     pub(crate) fn exchange(self, word: &AtomicU64, next: Self) -> bool {
-        word.compare_exchange(self.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-}
-
-/// Makes the word Free as long as it is of `generation`, whatever its phase; false when it is not.
-pub(crate) fn free_generation(word: &AtomicU64, generation: u64) -> bool {
-    loop {
-        let now = Word::load(word, Ordering::Acquire);
-        if now.generation() != generation || now.phase() == Phase::Free {
-            return false;
-        }
-        if now.exchange(word, now.freed()) {
-            return true;
-        }
+        word.compare_exchange(self.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 }
 

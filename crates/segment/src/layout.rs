@@ -12,6 +12,7 @@
 //! then for each table
 //!   control   1 line a word  (`table` below)
 //!   dirty     1 bit a slot   hints for the steward
+//!   taken     1 bit a cell, slot and cell of the index: hints for who looks for a free one
 //!   slots     8 words, then the key area, whole 64-byte lines
 //!   cells     CELL_WORDS + lanes + payload, whole 64-byte lines
 //!   buckets   1 word each    heads of the index
@@ -76,6 +77,12 @@ pub struct TableLayout {
     pub control: Range<usize>,
     /// One bit a slot.
     pub dirty: Range<usize>,
+    /// One bit a cell.
+    pub taken_cells: Range<usize>,
+    /// One bit a slot.
+    pub taken_slots: Range<usize>,
+    /// One bit a cell of the index.
+    pub taken_index: Range<usize>,
     /// The slots.
     pub slots: Range<usize>,
     /// The cells.
@@ -142,6 +149,9 @@ impl TableGeometry {
             geometry: *self,
             control: cursor.take(TABLE_CONTROL_LINES * LINE_WORDS)?,
             dirty: cursor.take((self.slots as usize).div_ceil(64))?,
+            taken_cells: cursor.take((self.cells as usize).div_ceil(64))?,
+            taken_slots: cursor.take((self.slots as usize).div_ceil(64))?,
+            taken_index: cursor.take((self.index_cells as usize).div_ceil(64))?,
             slots: cursor.many(self.slots, slot_stride)?,
             cells: cursor.many(self.cells, cell_stride)?,
             buckets: cursor.many(self.buckets, 1)?,
@@ -192,8 +202,10 @@ mod tests {
             vec![layout.catalogue.clone(), layout.control.clone(), layout.lanes.clone()];
         regions.push(layout.entries.clone());
         for t in &layout.tables {
-            let parts = [&t.control, &t.dirty, &t.slots, &t.cells, &t.buckets, &t.index];
-            regions.extend(parts.into_iter().cloned());
+            let taken = [&t.taken_cells, &t.taken_slots, &t.taken_index];
+            let things = [&t.slots, &t.cells, &t.buckets, &t.index];
+            let parts = [&t.control, &t.dirty].into_iter().chain(taken).chain(things);
+            regions.extend(parts.cloned());
             assert_eq!(t.cell_stride * 8, 448, "a 256-byte record takes seven lines");
         }
         let mut end = HEADER_WORDS;

@@ -3,9 +3,13 @@
 //!
 //! **Store/load crossings.** Four places publish a word and then look at another (a commit and the
 //! steward's flag, a flag and the doorbell, a freed cell and the waiters for it, a commit and the table's
-//! watch word). Both sides use `SeqCst` accesses, whose single total order forbids that both miss each
-//! other; loom weakens `SeqCst` accesses but not fences, so [`crossing`] is a `SeqCst` fence there and
-//! nothing elsewhere.
+//! watch word). Where both sides use `SeqCst` accesses, their single total order forbids that both miss
+//! each other; loom weakens `SeqCst` accesses but not fences, so [`crossing`] is a `SeqCst` fence there and
+//! nothing elsewhere. Where what is looked at second is read with a weaker ordering (heads, slot words,
+//! free cells), that side has a real `SeqCst` fence between the two.
+//!
+//! With `loom` there are two more things for models: faults that can be planted ([`planted`]) and deaths
+//! ([`model::dies_after`]). Neither exists in a normal build.
 
 #[cfg(not(feature = "loom"))]
 pub use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -21,18 +25,173 @@ pub fn crossing() {}
 #[cfg(feature = "loom")]
 pub use model::{AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all};
 
-#[cfg(feature = "loom")]
-mod model {
-    //! A futex made of one lock and one condition: `wait` compares under the lock, so that a wake between
-    //! the comparison and the sleep is impossible, as the kernel guarantees.
+/// A fault that a model plants to see that it would be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A reader does not look at the head again after the cell's generation.
+    NoSecondLook,
+    /// A reader does not look at the generation again after the copy.
+    NoGenerationCheck,
+    /// A reader's acquire fence between copy and generation is missing.
+    NoReadFence,
+    /// A writer's release fence between claim and payload is missing.
+    NoWriteFence,
+    /// The displacer takes a cell without a new generation.
+    NoBump,
+    /// A reader does not compare the slot generation.
+    NoSlotGeneration,
+    /// Who displaces a marked head wakes nobody.
+    NoHeadWake,
+    /// Who frees something wakes nobody.
+    NoRoomWake,
+    /// A waiter for room does not look again after his mark.
+    NoLookAfterMark,
+    /// The steward reads the head before he clears the flag.
+    FlagClearedLate,
+    /// The steward sleeps without looking at the flags again.
+    NoLookAtFlags,
+    /// Who sets a flag does not ring.
+    NoRing,
+    /// The sweep takes what the living own.
+    SweepLiving,
+    /// The sweep does not look whether an entry has a new owner.
+    SweepReused,
+    /// An insert exchanges whatever bucket there is now.
+    StaleBucket,
+    /// The version floor is not raised.
+    NoFloor,
+    /// What a waiter reads after his mark is not ordered by a fence.
+    NoAnnounceFence,
+    /// What the steward reads after clearing flags is not ordered by a fence.
+    NoCollectFence,
+}
 
+/// Whether a model has planted `fault`: never, in a normal build.
+#[cfg(not(feature = "loom"))]
+#[inline]
+#[must_use]
+pub const fn planted(_fault: Fault) -> bool {
+    false
+}
+
+#[cfg(feature = "loom")]
+pub use model::planted;
+
+/// The modelled machine.
+#[cfg(feature = "loom")]
+pub mod model {
+    use std::cell::{Cell, RefCell};
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::time::Duration;
 
-    pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
-    use loom::sync::{Condvar, Mutex};
+    pub use loom::sync::atomic::Ordering;
+    use loom::thread::{Thread, ThreadId, current, park};
 
-    loom::lazy_static! {
-        static ref KERNEL: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+    use super::Fault;
+
+    thread_local! {
+        // A model runs all its threads on one thread of the system; other tests have theirs.
+        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+        static VICTIM: Cell<Option<(ThreadId, u32)>> = const { Cell::new(None) };
+        static SLEEPERS: RefCell<Vec<(usize, Thread)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// What a victim's stack is unwound with.
+    struct Killed;
+
+    /// Before a model: plants `fault`, or none, and forgets what a failed model left.
+    pub fn plant(fault: Option<Fault>) {
+        PLANTED.set(fault);
+        VICTIM.set(None);
+        SLEEPERS.with_borrow_mut(Vec::clear);
+    }
+
+    /// Whether `fault` is planted.
+    #[must_use]
+    pub fn planted(fault: Fault) -> bool {
+        PLANTED.get() == Some(fault)
+    }
+
+    /// Runs `work` and kills it before its access number `steps` (from 0) to shared memory; `None` when
+    /// it was killed. One victim at a time.
+    pub fn dies_after<T>(steps: u32, work: impl FnOnce() -> T) -> Option<T> {
+        VICTIM.set(Some((current().id(), steps)));
+        let done = catch_unwind(AssertUnwindSafe(work));
+        VICTIM.set(None);
+        match done {
+            Ok(done) => Some(done),
+            Err(cause) if cause.is::<Killed>() => None,
+            Err(cause) => resume_unwind(cause),
+        }
+    }
+
+    /// Before each access: the victim may die here. False while a failed model unwinds: loom is not there
+    /// any more for those who are then dropped.
+    fn step() -> bool {
+        if std::thread::panicking() {
+            return false;
+        }
+        if let Some((victim, left)) = VICTIM.get()
+            && victim == current().id()
+        {
+            if left == 0 {
+                VICTIM.set(None);
+                resume_unwind(Box::new(Killed));
+            }
+            VICTIM.set(Some((victim, left - 1)));
+        }
+        true
+    }
+
+    /// Loom's atomic, with [`step`] before each access.
+    #[derive(Debug)]
+    pub struct AtomicU64(loom::sync::atomic::AtomicU64);
+
+    #[allow(missing_docs, clippy::missing_errors_doc)]
+    impl AtomicU64 {
+        #[must_use]
+        pub fn new(value: u64) -> Self {
+            Self(loom::sync::atomic::AtomicU64::new(value))
+        }
+
+        pub fn load(&self, order: Ordering) -> u64 {
+            if step() { self.0.load(order) } else { 0 }
+        }
+
+        pub fn store(&self, value: u64, order: Ordering) {
+            if step() {
+                self.0.store(value, order);
+            }
+        }
+
+        pub fn swap(&self, value: u64, order: Ordering) -> u64 {
+            if step() { self.0.swap(value, order) } else { 0 }
+        }
+
+        pub fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+            if step() { self.0.fetch_or(value, order) } else { 0 }
+        }
+
+        pub fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+            if step() { self.0.fetch_max(value, order) } else { 0 }
+        }
+
+        pub fn compare_exchange(
+            &self,
+            from: u64,
+            to: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            if step() { self.0.compare_exchange(from, to, success, failure) } else { Ok(from) }
+        }
+    }
+
+    /// A fence.
+    pub fn fence(order: Ordering) {
+        if !std::thread::panicking() {
+            loom::sync::atomic::fence(order);
+        }
     }
 
     /// The fence that loom needs at a store/load crossing.
@@ -40,23 +199,36 @@ mod model {
         fence(Ordering::SeqCst);
     }
 
-    /// Sleeps while the low half of `word` is `expected`; never times out.
-    pub fn futex_wait(word: &AtomicU64, expected: u32, _timeout: Duration) {
-        let Ok(mut guard) = KERNEL.0.lock() else { return };
-        if word.load(Ordering::SeqCst) as u32 == expected {
-            guard = match KERNEL.1.wait(guard) {
-                Ok(guard) => guard,
-                Err(_) => return,
-            };
-        }
-        drop(guard);
+    fn address(word: &AtomicU64) -> usize {
+        std::ptr::from_ref(word).addr()
     }
 
-    /// Wakes every sleeper of every word: more than the kernel does, which is allowed (spurious wakes).
-    pub fn futex_wake_all(_word: &AtomicU64) {
-        if let Ok(guard) = KERNEL.0.lock() {
-            KERNEL.1.notify_all();
-            drop(guard);
+    /// Sleeps while the low half of `word` is `expected`; never times out. As in the kernel, no wake can
+    /// come between the comparison (with the newest value) and the sleep: loom switches threads before
+    /// accesses only.
+    pub fn futex_wait(word: &AtomicU64, expected: u32, _timeout: Duration) {
+        if !step() {
+            return;
         }
+        let me = current();
+        if word.0.fetch_or(0, Ordering::Relaxed) as u32 == expected {
+            SLEEPERS.with_borrow_mut(|all| all.push((address(word), me.clone())));
+            park();
+            SLEEPERS.with_borrow_mut(|all| all.retain(|(_, sleeper)| sleeper.id() != me.id()));
+        }
+    }
+
+    /// Wakes every sleeper of `word`.
+    pub fn futex_wake_all(word: &AtomicU64) {
+        if !step() {
+            return;
+        }
+        let woken = SLEEPERS.with_borrow_mut(|all| {
+            let (woken, rest) =
+                all.drain(..).partition::<Vec<_>, _>(|(at, _)| *at == address(word));
+            *all = rest;
+            woken
+        });
+        woken.into_iter().for_each(|(_, sleeper)| sleeper.unpark());
     }
 }

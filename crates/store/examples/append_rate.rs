@@ -111,7 +111,7 @@ fn main() {
     for (name, history, keys) in KINDS {
         spec.history = history;
         let full = history == History::Full;
-        for (size, count) in [(1, 3000), (100, 100_000), (1000, 300_000), (10_000, 600_000)] {
+        for (size, count) in [(1, 12_000), (100, 100_000), (1000, 300_000), (10_000, 600_000)] {
             let rows = rows(&spec.schema, keys, full, count);
             let folder = tempfile::tempdir_in(&root).unwrap();
             let bare = bare(folder.path(), full, &rows, size);

@@ -1,5 +1,7 @@
 //! The store `none`: takes everything, keeps nothing.
 
+use std::collections::BTreeMap;
+
 use commonhold_core::catalogue::Catalogue;
 use commonhold_core::row::{Row, WriterId};
 
@@ -46,6 +48,10 @@ impl Store for NullStore {
 
     fn append(&mut self, _: &Batch) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn highest_sequences(&mut self, _: usize) -> Result<BTreeMap<WriterId, u64>, StoreError> {
+        Ok(BTreeMap::new())
     }
 
     fn highest_sequence(&mut self, _: usize, _: WriterId) -> Result<u64, StoreError> {

@@ -15,6 +15,8 @@ mod read;
 mod scan;
 mod write;
 
+use std::collections::BTreeMap;
+
 use commonhold_core::catalogue::{Catalogue, History};
 use commonhold_core::row::{EPOCH_LIMIT, Row, WriterId};
 use rusqlite::{Connection, TransactionBehavior};
@@ -191,6 +193,10 @@ impl Store for SqliteStore {
         self.with(|s| {
             s.with_plan(table, |conn, path, plan| scan::highest_sequence(conn, path, plan, writer))
         })
+    }
+
+    fn highest_sequences(&mut self, table: usize) -> Result<BTreeMap<WriterId, u64>, StoreError> {
+        self.with(|s| s.with_plan(table, scan::highest_sequences))
     }
 
     fn row_count(&mut self, table: usize) -> Result<RowCount, StoreError> {

@@ -1,5 +1,7 @@
 //! The [`Store`] trait: what the steward and the builder of a segment need of a database.
 
+use std::collections::BTreeMap;
+
 use commonhold_core::catalogue::Catalogue;
 use commonhold_core::row::{Row, WriterId};
 
@@ -147,6 +149,12 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
     fn highest_sequence(&mut self, table: usize, writer: WriterId) -> Result<u64, StoreError>;
+
+    /// The highest sequence of every writer in the history of a table, in one look at every row.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn highest_sequences(&mut self, table: usize) -> Result<BTreeMap<WriterId, u64>, StoreError>;
 
     /// How many rows a table has.
     ///

@@ -3,4 +3,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod access_log;
+pub mod clients;
 pub mod customers;
+pub mod replay;

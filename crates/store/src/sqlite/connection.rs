@@ -135,3 +135,28 @@ pub(super) fn of(path: &str, error: rusqlite::Error) -> StoreError {
         _ => StoreError::Database { path, why },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn errors_say_what_to_do() {
+        for (code, want) in [
+            (ffi::SQLITE_BUSY, "locked by another program"),
+            (ffi::SQLITE_FULL, "no space is left"),
+            (ffi::SQLITE_READONLY, "is read-only"),
+            (ffi::SQLITE_NOTADB, "not a sqlite database"),
+            (ffi::SQLITE_CANTOPEN, "cannot open the database"),
+            (ffi::SQLITE_CORRUPT, "is damaged"),
+            (ffi::SQLITE_IOERR_FSYNC, "disk I/O error"),
+        ] {
+            let text = of("/a/b.db", rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            let text = text.to_string();
+            assert!(text.starts_with("/a/b.db: ") && text.contains(want), "{text}");
+            assert_eq!(text.lines().count(), 1);
+        }
+    }
+}

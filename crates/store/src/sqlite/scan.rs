@@ -1,5 +1,7 @@
 //! Looking over whole tables: counts, a writer's last sequence, and the rows for the audit.
 
+use std::collections::BTreeMap;
+
 use commonhold_core::catalogue::History;
 use commonhold_core::row::WriterId;
 use rusqlite::Connection;
@@ -46,6 +48,32 @@ pub(super) fn highest_sequence(
     let highest: i64 =
         conn.query_row(&sql, [writer.to_string()], |row| row.get(0)).map_err(|e| of(path, e))?;
     Ok(u64::try_from(highest).unwrap_or(0))
+}
+
+/// The highest sequence of every writer.
+pub(super) fn highest_sequences(
+    conn: &Connection,
+    path: &str,
+    plan: &Plan,
+) -> Result<BTreeMap<WriterId, u64>, StoreError> {
+    let mut highest = BTreeMap::new();
+    if !plan.full {
+        return Ok(highest);
+    }
+    let table = plan.history_name();
+    let fail = |e| of(path, e);
+    let sql = format!("SELECT \"_writer\", max(\"_seq\") FROM \"{table}\" GROUP BY \"_writer\"");
+    let mut select = conn.prepare(&sql).map_err(fail)?;
+    let mut rows = select.query([]).map_err(fail)?;
+    while let Some(row) = rows.next().map_err(fail)? {
+        let writer: String = row.get(0).map_err(fail)?;
+        let sequence: i64 = row.get(1).map_err(fail)?;
+        // A writer that is none is a finding of the audit.
+        if let Ok(writer) = writer.parse() {
+            highest.insert(writer, u64::try_from(sequence).unwrap_or(0));
+        }
+    }
+    Ok(highest)
 }
 
 /// Audits every table of the stored catalogue.

@@ -1,0 +1,100 @@
+//! The conformance suite of `Store`, run on SQLite. A backend that is added later implements [`suite::Backend`]
+//! and runs the same cases.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod suite;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use commonhold_store::{Store, open, open_read_only};
+use suite::Backend;
+
+/// A SQLite file in a folder of its own.
+struct Sqlite {
+    folder: tempfile::TempDir,
+}
+
+impl Sqlite {
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("store.db")
+    }
+
+    fn url(&self) -> String {
+        // No case pulls the plug, so none needs the syncs.
+        format!("sqlite:{}?synchronous=normal", self.path().display())
+    }
+}
+
+impl Backend for Sqlite {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn open(&self) -> Box<dyn Store> {
+        open(&self.url()).unwrap()
+    }
+
+    fn open_read_only(&self) -> Box<dyn Store> {
+        open_read_only(&self.url()).unwrap()
+    }
+
+    fn execute(&self, sql: &str) {
+        rusqlite::Connection::open(self.path()).unwrap().execute_batch(sql).unwrap();
+    }
+
+    fn script(&self) -> (bool, String) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/verify_history.py");
+        let output = Command::new("python3").arg(script).arg(self.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(errors, "", "the script must not break");
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    }
+}
+
+macro_rules! on_sqlite {
+    ($($module:ident: $($case:ident),+;)+) => {
+        $(mod $module {
+            $(#[test]
+            fn $case() {
+                crate::suite::$module::$case::<crate::Sqlite>();
+            })+
+        })+
+    };
+}
+
+on_sqlite! {
+    protocol:
+        a_claim_raises_the_epoch_and_joins_are_checked,
+        an_owner_that_was_replaced_is_fenced_out,
+        every_type_comes_back_as_it_was,
+        rows_sent_again_are_recognised,
+        a_version_with_another_state_is_a_conflict,
+        a_batch_is_written_whole_or_not_at_all,
+        an_older_version_never_replaces_a_newer_one,
+        a_deleted_record_goes_and_may_come_back,
+        the_floor_only_rises,
+        a_restart_finds_everything,
+        latest_history_keeps_the_last_version_only,
+        a_table_may_begin_its_history_later,
+        a_table_keeps_its_history,
+        a_schema_that_differs_is_refused_by_column,
+        tables_of_other_catalogues_are_left_alone,
+        rows_that_are_none_are_refused,
+        a_changed_row_is_not_loaded,
+        sequences_and_counts;
+    audit:
+        a_sound_store_has_no_findings,
+        every_changed_column_is_found_and_named,
+        a_changed_link_is_named_once,
+        a_removed_row_is_named,
+        a_cut_tail_is_found,
+        a_removed_key_is_found,
+        an_inserted_row_is_named,
+        swapped_rows_are_named,
+        a_changed_current_row_is_named,
+        a_history_recomputed_without_its_head_is_found,
+        wrong_rows_with_right_links_are_found,
+        latest_tables_are_audited_too,
+        a_missing_table_is_a_finding;
+}
