@@ -46,3 +46,8 @@ pub mod prelude {
         Refusal, Runtime, Table, TableConfig, Text, Timestamp, UpdateError,
     };
 }
+
+/// The README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

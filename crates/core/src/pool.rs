@@ -4,7 +4,9 @@
 //! says whose it is. Where to look is said by hints, one *taken* bit a thing, so that an empty pool of a
 //! million is seen to be empty in microseconds: the claimer sets the bit before he looks at the word, who
 //! frees clears it after the word is Free. A kill in between leaves a set bit at a free thing; the sweep
-//! clears it. A bit that is wrongly clear costs its finder one look.
+//! clears it. A bit that is wrongly clear costs its finder one look. Claimer (bit, then word) and freer
+//! (word, then bit) cross; all four accesses are `SeqCst`, so that not both miss each other and leave the
+//! bit set at a free thing with nobody dying.
 //!
 //! **Waiting**: the table's room word has a WAITERS bit. A waiter sets it, looks once more, and sleeps on
 //! exactly that value; whoever frees something looks at the bit afterwards, and if it is set moves the word
@@ -107,8 +109,9 @@ impl<'a> Pool<'a> {
             let bit = (!taken).trailing_zeros();
             let index = (at * 64) as u32 + bit;
             let word = self.word(index).filter(|_| index < self.count)?;
-            taken = hints.fetch_or(1 << bit, Ordering::AcqRel) | 1 << bit;
-            let now = Word::load(word, Ordering::Acquire);
+            taken = hints.fetch_or(1 << bit, Ordering::SeqCst) | 1 << bit;
+            crossing();
+            let now = Word::load(word, Ordering::SeqCst);
             let next = now.claimed_by(owner);
             if now.phase() == Phase::Free && now.exchange(word, next) {
                 return Some(Owned { index, word: next });
@@ -141,8 +144,12 @@ impl<'a> Pool<'a> {
     pub(crate) fn hint_free(&self, index: u32) {
         if let Some(hints) = self.taken.get(index as usize / 64) {
             let bit = 1 << (index % 64);
-            if hints.load(Ordering::Relaxed) & bit != 0 {
-                hints.fetch_and(!bit, Ordering::AcqRel);
+            if !planted(Fault::WeakHints) {
+                crossing();
+            }
+            if hints.load(Ordering::SeqCst) & bit != 0 {
+                // Before the look at who waits for room, as the exchange that freed it.
+                hints.fetch_and(!bit, Ordering::SeqCst);
             }
         }
     }

@@ -110,6 +110,15 @@ fn death(history: History, steps: u32) {
     sweep(&space, &DeadSet::new()).unwrap();
     drop(writer);
     assert_nothing_leaked(&space, 1);
+    // All six cells but the record's can be claimed again, without a further sweep.
+    let handles = [open(&space), open(&space)];
+    for handle in &handles {
+        handle.set_room_wait(std::time::Duration::ZERO);
+    }
+    if history == History::Full {
+        (0..5).for_each(|_| assert!(add(&handles[0], record).is_some()));
+    }
+    drop(handles);
 }
 
 /// Two sweep for the same dead; one frees his entry, and a new participant claims it and commits.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commonhold_core::Space;
+use commonhold_core::{Error, Space};
 use commonhold_core::space::LOCK_USAGE;
 use commonhold_os::lock::{LockFile, Mode};
 use commonhold_os::mapping::SHM_FOLDER;
@@ -42,7 +42,7 @@ pub fn look(config: &Config) -> Result<Arc<Space>, OpenError> {
 ///
 /// # Errors
 /// [`OpenError::InUse`] when somebody uses it; [`OpenError::OtherSchema`] when a table is there with other
-/// fields; [`OpenError::NotStored`] when the store fails.
+/// fields; [`OpenError::NotStored`] when the store fails, [`OpenError::NoStore`] when there is none.
 pub fn create_tables(config: &Config, limit: Duration) -> Result<bool, OpenError> {
     let path = config.segment_path();
     let _lock = creation_lock(&path)?;
@@ -68,6 +68,9 @@ pub fn create_tables(config: &Config, limit: Duration) -> Result<bool, OpenError
         }
     }
     let url = there.segment().header().store_url.clone();
+    if url == "none" {
+        return Err(OpenError::NoStore { path });
+    }
     let anew = config.clone().with_store(Some(&url));
     let sizes = Config { participants: Some(asked.participants), lanes: Some(asked.lanes), ..anew };
     drain_and_remove(config, &path, limit, false)?;
@@ -108,8 +111,8 @@ fn drain_and_remove(
         if versions > 0 {
             return Err(OpenError::NotStored { path: path.to_owned(), versions, why });
         }
-    } else if !path.exists() {
-        return Err(OpenError::Missing { path: path.to_owned() });
+    } else {
+        refuse_foreign(config)?;
     }
     let lock = LockFile::open_or_create(path)?;
     if !lock.try_lock(LOCK_USAGE, Mode::Exclusive)? {
@@ -125,6 +128,20 @@ fn drain_and_remove(
         }
     }
     std::fs::remove_file(path).map_err(|e| commonhold_os::OsError::new("remove", path, e).into())
+}
+
+/// What is no segment is not removed, whatever is forced: a damaged segment is one, another file is not.
+fn refuse_foreign(config: &Config) -> Result<(), OpenError> {
+    use commonhold_segment::{HeaderError, SegmentError};
+    match look(config) {
+        Err(
+            e @ (OpenError::Missing { .. }
+            | OpenError::Core(Error::Segment(
+                SegmentError::Os(_) | SegmentError::Header { error: HeaderError::Foreign, .. },
+            ))),
+        ) => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Versions that the store has not.

@@ -88,6 +88,12 @@ pub enum OpenError {
         /// By whom, when known.
         who: String,
     },
+    /// There is no store to make the segment anew from.
+    #[error("segment {} has no store that it could be made anew from; destroy it, and create it with all its tables", path.display())]
+    NoStore {
+        /// Its file.
+        path: PathBuf,
+    },
     /// What is in memory is not in the store.
     #[error("segment {} holds {versions} versions that the store has not{why}; drain it first, or use --force to lose them", path.display())]
     NotStored {

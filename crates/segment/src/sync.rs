@@ -64,6 +64,8 @@ pub enum Fault {
     NoAnnounceFence,
     /// What the steward reads after clearing flags is not ordered by a fence.
     NoCollectFence,
+    /// Who frees something does not order that before his look at its hint.
+    WeakHints,
 }
 
 /// Whether a model has planted `fault`: never, in a normal build.
@@ -170,6 +172,10 @@ pub mod model {
 
         pub fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
             if step() { self.0.fetch_or(value, order) } else { 0 }
+        }
+
+        pub fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+            if step() { self.0.fetch_and(value, order) } else { 0 }
         }
 
         pub fn fetch_max(&self, value: u64, order: Ordering) -> u64 {

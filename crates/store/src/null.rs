@@ -7,7 +7,7 @@ use commonhold_core::row::{Row, WriterId};
 
 use crate::audit::Audit;
 use crate::error::StoreError;
-use crate::store::{Batch, Claim, Owner, RowCount, SegmentIdentity, Store};
+use crate::store::{Batch, Claim, HistoryRow, Owner, RowCount, SegmentIdentity, Store};
 
 /// The store `none`. Its epoch is always 1: nothing is kept that an older writer could be mistaken in.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,6 +56,15 @@ impl Store for NullStore {
 
     fn highest_sequence(&mut self, _: usize, _: WriterId) -> Result<u64, StoreError> {
         Ok(0)
+    }
+
+    fn history(
+        &mut self,
+        _: usize,
+        _: &str,
+        _: &mut dyn FnMut(HistoryRow) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn row_count(&mut self, _: usize) -> Result<RowCount, StoreError> {

@@ -24,7 +24,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::audit::Audit;
 use crate::chain::hex;
 use crate::error::StoreError;
-use crate::store::{Batch, Claim, Owner, RowCount, SegmentIdentity, Store};
+use crate::store::{Batch, Claim, HistoryRow, Owner, RowCount, SegmentIdentity, Store};
 use crate::url::SqliteUrl;
 use connection::{FileId, of};
 use plan::Plan;
@@ -197,6 +197,17 @@ impl Store for SqliteStore {
 
     fn highest_sequences(&mut self, table: usize) -> Result<BTreeMap<WriterId, u64>, StoreError> {
         self.with(|s| s.with_plan(table, scan::highest_sequences))
+    }
+
+    fn history(
+        &mut self,
+        table: usize,
+        key: &str,
+        sink: &mut dyn FnMut(HistoryRow) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.with(|s| {
+            s.with_plan(table, |conn, path, plan| read::history(conn, path, plan, key, sink))
+        })
     }
 
     fn row_count(&mut self, table: usize) -> Result<RowCount, StoreError> {

@@ -72,6 +72,17 @@ pub struct RowCount {
     pub history: u64,
 }
 
+/// One row of `T_history`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// The version.
+    pub row: Row,
+    /// Where it stands in the chain: 1, 2, 3 …
+    pub position: u64,
+    /// Its link, in hexadecimal digits.
+    pub link: String,
+}
+
 /// A database that holds the rows of a segment.
 ///
 /// Every method that writes does so in one transaction. After an error nothing of it is written, or, when the
@@ -155,6 +166,18 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
     fn highest_sequences(&mut self, table: usize) -> Result<BTreeMap<WriterId, u64>, StoreError>;
+
+    /// Hands every stored version of `key` to `sink`, in ascending order, each checked against its schema and
+    /// its hash; nothing with latest history.
+    ///
+    /// # Errors
+    /// As for [`load`](Store::load).
+    fn history(
+        &mut self,
+        table: usize,
+        key: &str,
+        sink: &mut dyn FnMut(HistoryRow) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
 
     /// How many rows a table has.
     ///

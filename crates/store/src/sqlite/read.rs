@@ -9,10 +9,11 @@ use rusqlite::types::ValueRef as Sql;
 use rusqlite::{Connection, Rows};
 
 use crate::audit::{RowSource, Stored};
-use crate::chain::{Columns, from_hex};
+use crate::chain::{Columns, from_hex, hex};
 use crate::error::StoreError;
 use crate::sqlite::connection::of;
 use crate::sqlite::plan::Plan;
+use crate::store::HistoryRow;
 
 /// The rows of a statement over T or `T_history`.
 pub(super) struct Reader<'a> {
@@ -208,21 +209,49 @@ pub(super) fn load(
     let mut reader = Reader::new(rows, plan, path, false);
     let mut stored = Stored::default();
     while reader.next(&mut stored)? {
-        let row = &stored.row;
-        let hash = state_hash(record_prefix(&plan.spec.name, &row.key), row.version, &row.payload);
-        if hash != row.hash {
-            stored.faults.push("its hash is not the one of its columns".to_owned());
-        }
-        if let Some(why) = stored.faults.first() {
-            return Err(StoreError::Row {
-                path: path.to_owned(),
-                table: plan.spec.name.clone(),
-                key: stored.row.key.clone(),
-                version: stored.row.version,
-                why: why.clone(),
-            });
-        }
+        prove(&mut stored, path, plan)?;
         sink(stored.row.clone())?;
     }
     Ok(())
+}
+
+/// Every row of `T_history` of one key in the order of the versions, each proved by its hash.
+pub(super) fn history(
+    conn: &Connection,
+    path: &str,
+    plan: &Plan,
+    key: &str,
+    sink: &mut dyn FnMut(HistoryRow) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    if !plan.full {
+        return Ok(());
+    }
+    let sql = format!("{} WHERE \"key\" = ?1 ORDER BY \"_version\"", plan.select_history);
+    let mut select = conn.prepare_cached(&sql).map_err(|e| of(path, e))?;
+    let rows = select.query([key]).map_err(|e| of(path, e))?;
+    let mut reader = Reader::new(rows, plan, path, true);
+    let mut stored = Stored::default();
+    while reader.next(&mut stored)? {
+        prove(&mut stored, path, plan)?;
+        let link = hex(&stored.link.unwrap_or_default());
+        sink(HistoryRow { row: stored.row.clone(), position: stored.position, link })?;
+    }
+    Ok(())
+}
+
+/// Fails unless the row holds what its hash says.
+fn prove(stored: &mut Stored, path: &str, plan: &Plan) -> Result<(), StoreError> {
+    let row = &stored.row;
+    let hash = state_hash(record_prefix(&plan.spec.name, &row.key), row.version, &row.payload);
+    if hash != row.hash {
+        stored.faults.push("its hash is not the one of its columns".to_owned());
+    }
+    let Some(why) = stored.faults.first() else { return Ok(()) };
+    Err(StoreError::Row {
+        path: path.to_owned(),
+        table: plan.spec.name.clone(),
+        key: stored.row.key.clone(),
+        version: stored.row.version,
+        why: why.clone(),
+    })
 }
