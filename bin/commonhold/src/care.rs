@@ -14,6 +14,8 @@ use crate::output::{Format, print_json, print_line};
 use crate::parse::duration;
 use crate::signals::{PIECE, Signals};
 
+/// Wait until the store has everything
+///
 /// Waits until the store has every version that was committed before. Fails when the time is up, with the
 /// store's last error.
 #[derive(Debug, clap::Args)]

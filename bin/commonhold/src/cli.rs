@@ -11,7 +11,9 @@ use crate::follow::{Wait, Watch};
 use crate::inspect::{Inspect, Top};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
+use crate::replay::{ReplayArgs, replay};
 use crate::tables::{History, Tables};
+use crate::torture::Torture;
 use crate::verify::Verify;
 use crate::write::{Add, Delete, Set};
 
@@ -29,8 +31,12 @@ use crate::write::{Add, Delete, Set};
   commonhold get counters visits
   commonhold verify
 
-Exit codes: 0 done and all holds; 1 the operation or check failed; 2 wrong usage (what the command line alone
-shows); 130 and 143 a foreground run ended by SIGINT and SIGTERM. Errors are one line on stderr.")]
+Exit codes:
+  0    done, and all holds
+  1    the operation or check failed
+  2    wrong usage: what the command line alone shows
+  130  a foreground run was ended by SIGINT (143: by SIGTERM)
+Errors are one line on stderr.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
@@ -41,47 +47,33 @@ pub(crate) struct Cli {
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a table, and the segment if it is not there
     Create(Create),
-    /// List the tables
     Tables(Tables),
-    /// Print a record
     Get(Get),
-    /// Set fields of a record
     Set(Set),
-    /// Add to numbers of a record
     Add(Add),
-    /// Delete a record
     Delete(Delete),
-    /// Print the records of a table, a line each
     Scan(Scan),
-    /// Print the records of a table as CSV or JSON
     Dump(Dump),
-    /// Print every version of a record
     History(History),
-    /// Wait until a condition holds of a record, or it changes
     Wait(Wait),
-    /// Print the changes of a table as they come
     Watch(Watch),
-    /// Wait until the store has everything
     Drain(Drain),
-    /// Free what dead processes left
     Sweep(Sweep),
-    /// Audit a store from its rows alone
     Verify(Verify),
-    /// Remove a segment; its store stays
     Destroy(Destroy),
-    /// Look at a segment from outside
     Inspect(Inspect),
-    /// Look at a segment again and again
     Top(Top),
-    /// Check the host
+    Torture(Torture),
+    Replay(ReplayArgs),
     Doctor(Doctor),
-    /// Print a completion script for a shell
     Completions(Completions),
 }
 
-/// Prints a completion script for a shell.
+/// Print a completion script for a shell
+///
+/// Prints a script that completes commands, options and files in a shell. Write it where the shell looks for
+/// such scripts.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   commonhold completions bash > ~/.local/share/bash-completion/completions/commonhold
@@ -123,26 +115,25 @@ impl Cli {
             Command::Destroy(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
             Command::Top(c) => c.run(globals),
+            Command::Torture(c) => c.run(globals),
+            Command::Replay(c) => replay(c, globals.segment(), globals.store()),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }
     }
 }
 
-/// What clap says of a wrong command line, as one line.
-pub(crate) fn usage_line(error: &clap::Error) -> String {
+/// What clap says of a wrong command line, as one line; `words` are those of the command line.
+pub(crate) fn usage_line(error: &clap::Error, words: &[String]) -> String {
     let text = error.render().to_string();
-    let mut parts = Vec::new();
-    let mut command = "commonhold".to_owned();
-    for part in text.split("\n\n").map(one_line) {
-        if let Some(usage) = part.strip_prefix("Usage: ") {
-            let words = usage.split(' ').take_while(|w| w.starts_with(|c: char| c.is_lowercase()));
-            command = words.collect::<Vec<_>>().join(" ");
-        } else if !part.is_empty() && !part.starts_with("For more information") {
-            parts.push(part.strip_prefix("error: ").unwrap_or(&part).to_owned());
-        }
-    }
-    format!("{}; see {command} --help", parts.join("; "))
+    let (noise, known) = (["Usage: ", "For more information"], Cli::command());
+    let parts = text.split("\n\n").map(one_line);
+    let parts = parts.filter(|p| !p.is_empty() && !noise.iter().any(|n| p.starts_with(n)));
+    let parts: Vec<String> =
+        parts.map(|p| p.strip_prefix("error: ").unwrap_or(&p).to_owned()).collect();
+    let command = words.iter().find(|word| known.find_subcommand(word).is_some());
+    let command = command.map_or_else(String::new, |word| format!("{word} "));
+    format!("{}; see commonhold {command}--help", parts.join("; "))
 }
 
 #[cfg(test)]
@@ -173,8 +164,11 @@ mod tests {
             &["commonhold", "create", "t", "--field", "n:i65"],
             &["commonhold", "get", "t", "k", "--nope"],
         ] {
-            let line = usage_line(&Cli::try_parse_from(wrong).unwrap_err());
-            assert!(!line.contains('\n') && line.contains("see commonhold"), "{line}");
+            let words: Vec<String> = wrong.iter().map(|w| (*w).to_owned()).collect();
+            let line = usage_line(&Cli::try_parse_from(wrong).unwrap_err(), &words);
+            assert!(!line.contains('\n') && line.contains("; see commonhold "), "{line}");
+            let named = ["set", "create", "get"].contains(&wrong[1]);
+            assert_eq!(line.ends_with(&format!("{} --help", wrong[1])), named, "{line}");
         }
     }
 }

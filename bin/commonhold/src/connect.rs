@@ -53,6 +53,11 @@ impl Globals {
         Ok(config.with_segment(given(self.segment.as_deref())).with_store(store))
     }
 
+    /// The segment that was named by an option or the environment.
+    pub(crate) fn segment(&self) -> Option<&str> {
+        given(self.segment.as_deref())
+    }
+
     /// The store that was named by an option or the environment.
     pub(crate) fn store(&self) -> Option<&str> {
         given(self.store.as_deref())

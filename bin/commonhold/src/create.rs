@@ -14,13 +14,15 @@ use crate::output::{Format, bytes_text, print_json, print_line};
 use crate::parse::duration;
 use crate::plan::{Plan, print_plan};
 
+/// Make a table, and the segment if it is not there
+///
 /// Makes a table, and the segment if it is not there; without a table those of the configuration. A segment's
 /// size is fixed: one that is there and not in use is drained and made anew from its store, with the
 /// tables it had and the new ones. Sizes not given are those the table had, or the defaults.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   commonhold create counters --field n:i64
-  commonhold create customers --field cap:i64 --field used:i64 --field 'access_level:text(16)' --slots 100000
+  commonhold create customers --field cap:i64 --field used:i64 --slots 100000
   commonhold create customers --slots 200000      (enlarge it)
   commonhold --config commonhold.toml create --plan
 
@@ -142,8 +144,7 @@ impl Create {
         let space = admin::look(config)?;
         let segment = config.segment_path().display().to_string();
         let store = &space.segment().header().store_url;
-        let tables: Vec<&str> =
-            space.catalogue().tables.iter().map(|t| t.name.as_str()).collect();
+        let tables: Vec<&str> = space.catalogue().tables.iter().map(|t| t.name.as_str()).collect();
         let total_bytes = space.segment().layout().total as u64 * 8;
         if self.format.json {
             return print_json(&Created { segment, store, outcome, tables, total_bytes });

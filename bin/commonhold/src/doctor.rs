@@ -13,6 +13,8 @@ use serde::Serialize;
 use crate::failure::{Done, Failure};
 use crate::output::{Format, Output, bytes_text, print_json};
 
+/// Check the host
+///
 /// Checks the host: shared memory, limits, kernel, and what may remove segments behind everybody's back. Each
 /// check is ok, warn or fail and says what to do. Fails when a check fails.
 #[derive(Debug, clap::Args)]

@@ -39,7 +39,10 @@ impl Failure {
     /// The line for stderr, if there is one.
     pub(crate) fn line(&self) -> Option<String> {
         match self {
-            Self::Failed(text) | Self::Usage(text) => Some(one_line(text)),
+            // Without a text it was told already.
+            Self::Failed(text) | Self::Usage(text) => {
+                Some(one_line(text)).filter(|t| !t.is_empty())
+            }
             Self::Signal(_) | Self::Closed => None,
         }
     }

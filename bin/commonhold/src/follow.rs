@@ -19,6 +19,8 @@ use crate::show::{RecordJson, Shown, key_word};
 use crate::signals::{PIECE, Signals};
 use crate::write::{Target, condition};
 
+/// Wait until a condition holds of a record, or it changes
+///
 /// Waits until a condition holds of a record, or, without one, until the record changes (it comes, changes or
 /// goes), and prints it. The wait sleeps until a commit wakes it. Fails when the time is up.
 #[derive(Debug, clap::Args)]

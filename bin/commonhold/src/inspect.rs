@@ -15,6 +15,8 @@ use crate::output::{Format, Output, bytes_text, print_json, print_table};
 use crate::parse::duration;
 use crate::signals::Signals;
 
+/// Look at a segment from outside
+///
 /// Looks at a segment: its sizes, who uses it, what is stored and what is not, who is steward and what the
 /// store said last. Takes no entry and writes nothing: it disturbs nobody, and works on a segment that hangs.
 #[derive(Debug, clap::Args)]

@@ -17,16 +17,21 @@ mod output;
 mod parse;
 mod plan;
 mod read;
+mod replay;
 mod show;
 mod signals;
 mod tables;
+mod torture;
 mod verify;
 mod write;
 
 use std::panic::{PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+use clap::{CommandFactory, Parser};
+
+use commonhold::systems::replay::{WORKER_ARGUMENT, worker as replay_worker};
 
 use cli::{Cli, usage_line};
 use failure::{Done, Failure, one_line};
@@ -34,6 +39,9 @@ use output::note;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(tell_panic));
+    if let Some(code) = worker() {
+        return code;
+    }
     match catch_unwind(run) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
@@ -46,16 +54,39 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs as a worker of `torture` or `replay`, if this process was started as one; the exit code then.
+fn worker() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next()?;
+    if first == commonhold_torture::WORKER {
+        return Some(ExitCode::from(commonhold_torture::worker(
+            words().get(1..).unwrap_or_default(),
+        )));
+    }
+    (first == WORKER_ARGUMENT).then(|| replay_worker(arguments))
+}
+
 fn run() -> Done {
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(error) if !error.use_stderr() => Ok(error.print()?),
-        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let help = error.render().to_string();
-            Err(Failure::usage(if help.is_empty() { help } else { "no command; see commonhold --help".to_owned() }))
+        // No command at all: the whole help, on stderr.
+        Err(error)
+            if matches!(
+                error.kind(),
+                DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand
+            ) =>
+        {
+            note(Cli::command().render_help());
+            Err(Failure::usage(""))
         }
-        Err(error) => Err(Failure::usage(usage_line(&error))),
+        Err(error) => Err(Failure::usage(usage_line(&error, &words()))),
     }
+}
+
+/// The words of the command line, as far as they are text.
+fn words() -> Vec<String> {
+    std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect()
 }
 
 /// A defect, as one line.

@@ -89,8 +89,11 @@ pub(crate) fn print_table(out: &mut Output, rows: &[Vec<String>]) -> Done {
         for (at, (width, right)) in widths.iter().zip(&right).enumerate() {
             let text = cell(row, at);
             let gap = if at == 0 { "" } else { "  " };
-            let padded =
-                if *right { format!("{gap}{text:>width$}") } else { format!("{gap}{text:<width$}") };
+            let padded = if *right {
+                format!("{gap}{text:>width$}")
+            } else {
+                format!("{gap}{text:<width$}")
+            };
             line.push_str(&padded);
         }
         out.line(line.trim_end())?;

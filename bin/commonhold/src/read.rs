@@ -14,6 +14,8 @@ use crate::output::{Format, Output, print_json};
 use crate::show::{RecordJson, Shown, key_word, plain};
 use crate::write::Target;
 
+/// Print a record
+///
 /// Prints a record: a line for each field, and the version. With fields named, only those. Fails when there is
 /// no such record.
 #[derive(Debug, clap::Args)]

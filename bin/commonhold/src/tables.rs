@@ -14,6 +14,8 @@ use crate::parse::duration;
 use crate::show::{RecordJson, Shown, key_word};
 use crate::write::Target;
 
+/// List the tables
+///
 /// Lists the tables of the segment, or, if it is not there, those of its store.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:

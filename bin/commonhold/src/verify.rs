@@ -12,6 +12,8 @@ use crate::connect::Globals;
 use crate::failure::{Done, Failure};
 use crate::output::{Format, Output, print_json};
 
+/// Audit a store from its rows alone
+///
 /// Audits a store from its rows alone: versions without gap, clocks that rise, hashes, links and the sequences
 /// of the writers; names each row that is wrong. Needs no segment: the store is the one named, else
 /// the one that the segment names, else the default. Reads only. Fails when something is found.

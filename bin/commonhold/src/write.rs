@@ -55,6 +55,8 @@ struct Changes {
     options: Options,
 }
 
+/// Set fields of a record
+///
 /// Sets fields of a record as one atomic step, and creates the record if it is not there (its other fields are
 /// then zero or empty). Prints the version that the step made. Before it ends, the change is in the store,
 /// unless another process is the steward: then that one stores it within milliseconds (--durable waits).
@@ -118,7 +120,9 @@ impl Add {
 impl Delete {
     pub(crate) fn run(&self, globals: &Globals) -> Done {
         let version = self.options.if_version;
-        run(globals, &self.target, &self.options, "deleted", |table, key| table.delete(key, version))
+        run(globals, &self.target, &self.options, "deleted", |table, key| {
+            table.delete(key, version)
+        })
     }
 }
 
@@ -179,7 +183,12 @@ fn run(
     if options.format.json {
         print_json(&made)?;
     } else {
-        print_line(format!("{did} {} {} version {}", made.table, key_word(&made.key), made.version))?;
+        print_line(format!(
+            "{did} {} {} version {}",
+            made.table,
+            key_word(&made.key),
+            made.version
+        ))?;
     }
     match durable {
         Some(Err(error)) => {

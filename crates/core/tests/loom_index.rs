@@ -128,10 +128,10 @@ fn versions_do_not_fall() {
 
 #[test]
 fn an_insert_may_die_at_any_step() {
-    at_every_step("death of an insert", 2, death_of_an_insert);
+    at_every_step("death of an insert", 1, death_of_an_insert);
 }
 
 #[test]
 fn a_delete_may_die_at_any_step() {
-    at_every_step("death of a delete", 2, death_of_a_delete);
+    at_every_step("death of a delete", 1, death_of_a_delete);
 }

@@ -182,6 +182,7 @@ fn who_waits_for_room_is_woken() {
     finds(Fault::NoRoomWake, 2, wait_for_room);
     holds("wait for cells", 2, wait_for_cells);
     finds(Fault::NoRoomWake, 2, wait_for_cells);
+    finds(Fault::WeakHints, 2, wait_for_cells);
     finds(Fault::NoLookAfterMark, 2, wait_for_room);
 }
 

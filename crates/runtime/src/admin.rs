@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commonhold_core::{Error, Space};
 use commonhold_core::space::LOCK_USAGE;
+use commonhold_core::{Error, Space};
 use commonhold_os::lock::{LockFile, Mode};
 use commonhold_os::mapping::SHM_FOLDER;
 use commonhold_os::process::{Identity, Liveness};
@@ -83,6 +83,7 @@ pub fn create_tables(config: &Config, limit: Duration) -> Result<bool, OpenError
 /// # Errors
 /// [`OpenError::Missing`]; [`OpenError::InUse`]; [`OpenError::NotStored`].
 pub fn destroy(config: &Config, limit: Duration, force: bool) -> Result<(), OpenError> {
+    refuse_foreign(config)?;
     let path = config.segment_path();
     let lock = creation_lock(&path)?;
     let removed = drain_and_remove(config, &path, limit, force);
@@ -111,8 +112,8 @@ fn drain_and_remove(
         if versions > 0 {
             return Err(OpenError::NotStored { path: path.to_owned(), versions, why });
         }
-    } else {
-        refuse_foreign(config)?;
+    } else if !path.exists() {
+        return Err(OpenError::Missing { path: path.to_owned() });
     }
     let lock = LockFile::open_or_create(path)?;
     if !lock.try_lock(LOCK_USAGE, Mode::Exclusive)? {
@@ -130,7 +131,7 @@ fn drain_and_remove(
     std::fs::remove_file(path).map_err(|e| commonhold_os::OsError::new("remove", path, e).into())
 }
 
-/// What is no segment is not removed, whatever is forced: a damaged segment is one, another file is not.
+/// What is no segment is not touched, whatever is forced: a damaged segment is one, another file is not.
 fn refuse_foreign(config: &Config) -> Result<(), OpenError> {
     use commonhold_segment::{HeaderError, SegmentError};
     match look(config) {

@@ -82,7 +82,8 @@ on_sqlite! {
         tables_of_other_catalogues_are_left_alone,
         rows_that_are_none_are_refused,
         a_changed_row_is_not_loaded,
-        sequences_and_counts;
+        sequences_and_counts,
+        the_history_of_a_key_comes_in_order;
     audit:
         a_sound_store_has_no_findings,
         every_changed_column_is_found_and_named,

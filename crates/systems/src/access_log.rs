@@ -91,8 +91,11 @@ impl AccessLog {
         let error = |error| LogError { path: path.to_owned(), error };
         let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(error)?);
         let zipped = file.fill_buf().map_err(error)?.starts_with(&GZIP_MAGIC);
-        let reader: Box<dyn BufRead> =
-            if zipped { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
+        let reader: Box<dyn BufRead> = if zipped {
+            Box::new(BufReader::new(MultiGzDecoder::new(file)))
+        } else {
+            Box::new(file)
+        };
         Ok(Self { reader, path: path.to_owned(), line: Vec::new(), number: 0 })
     }
 

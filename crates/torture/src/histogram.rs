@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const STEPS: u64 = 8;
 /// Words of one histogram.
-pub(crate) const HISTOGRAM_WORDS: usize = 40 * STEPS as usize;
+pub const HISTOGRAM_WORDS: usize = 40 * STEPS as usize;
 
 /// Which bucket `nanos` falls into.
 fn bucket(nanos: u64) -> usize {
@@ -23,21 +23,21 @@ fn upper(bucket: usize) -> u64 {
 }
 
 /// Counts `nanos`; one thread writes a histogram.
-pub(crate) fn record(words: &[AtomicU64], nanos: u64) {
+pub fn record(words: &[AtomicU64], nanos: u64) {
     if let Some(word) = words.get(bucket(nanos)) {
         word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
 /// Adds a histogram to `sum`.
-pub(crate) fn add(words: &[AtomicU64], sum: &mut [u64]) {
+pub fn add(words: &[AtomicU64], sum: &mut [u64]) {
     for (to, from) in sum.iter_mut().zip(words) {
         *to += from.load(Ordering::Relaxed);
     }
 }
 
 /// The value below which `share` of all counted lie.
-pub(crate) fn quantile(sum: &[u64], share: f64) -> u64 {
+pub fn quantile(sum: &[u64], share: f64) -> u64 {
     let total: u64 = sum.iter().sum();
     let wanted = (total as f64 * share).ceil() as u64;
     let mut passed = 0;

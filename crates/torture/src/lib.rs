@@ -17,7 +17,7 @@
 
 mod arena;
 mod coordinator;
-mod histogram;
+pub mod histogram;
 mod judge;
 mod peers;
 mod report;

@@ -62,7 +62,8 @@ pub(crate) fn check(
     }
     if report.kills < report.kills_asked {
         let (asked, kills) = (report.kills_asked, report.kills);
-        findings.push(format!("{asked} kills asked for, and {kills} done: the shares are too short"));
+        findings
+            .push(format!("{asked} kills asked for, and {kills} done: the shares are too short"));
     }
     report.ok = findings.is_empty() && report.verify_ok != Some(false);
     findings.truncate(FINDINGS_MAX);
@@ -91,7 +92,8 @@ fn compare(shares: &Shares, caps: &Caps, before: &State, after: &State) -> Vec<S
         }
         if now.requests > caps.requests.max(was.requests) || now.bytes > caps.bytes.max(was.bytes) {
             let Client { requests, bytes, .. } = now;
-            findings.push(format!("client {key}: over a cap with {requests} requests, {bytes} bytes"));
+            findings
+                .push(format!("client {key}: over a cap with {requests} requests, {bytes} bytes"));
         }
     }
     let missing = shares.clients.keys().filter(|key| !after.clients.contains_key(*key));

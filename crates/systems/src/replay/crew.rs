@@ -1,16 +1,18 @@
 //! The coordinator's part while workers work: start them, hear them, kill some, replace the dead.
 
 use std::collections::VecDeque;
-use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
 use super::message::{Message, Report};
+use super::pace::{Leave, WINDOW_LINES};
 use super::place::Place;
 use super::plan::deal_kills;
 use super::seat::Seat;
@@ -42,9 +44,9 @@ pub(crate) struct Crew<'a> {
     shares: &'a Shares,
     signals: &'a Signals,
     seats: Vec<Seat>,
-    /// One byte a worker lets it start.
-    start: (PipeReader, PipeWriter),
     started: Option<Instant>,
+    /// So many lines of each share may be done.
+    window: u64,
     reports: (PipeReader, PipeWriter),
     /// A report of which the rest is still in the pipe.
     partial: Vec<u8>,
@@ -61,16 +63,15 @@ impl<'a> Crew<'a> {
     ) -> Result<Self, ReplayError> {
         let kills = deal_kills(&shares.lengths, options.kills, options.seed);
         let seat = |(length, kills): (&u64, _)| Seat::new(*length, kills);
-        let pipes = || pipe().map_err(|e| ReplayError::system("make a pipe", e));
         Ok(Self {
             seats: shares.lengths.iter().zip(kills).map(seat).collect(),
             options,
             place,
             shares,
             signals,
-            start: pipes()?,
             started: None,
-            reports: pipes()?,
+            window: 0,
+            reports: pipe().map_err(|e| ReplayError::system("make a pipe", e))?,
             partial: Vec::new(),
             heard: VecDeque::new(),
             tally: Tally::default(),
@@ -79,6 +80,7 @@ impl<'a> Crew<'a> {
 
     /// Works the whole log off.
     pub(crate) fn run(mut self) -> Result<Tally, ReplayError> {
+        allow_descriptors();
         for index in 0..self.seats.len() {
             self.signals.check()?;
             self.spawn(index)?;
@@ -91,9 +93,8 @@ impl<'a> Crew<'a> {
             while let Some(report) = self.heard.pop_front() {
                 self.handle(report)?;
             }
-            if self.started.is_none() && self.seats.iter().all(|seat| seat.writer.is_some()) {
-                self.started = Some(Instant::now());
-                self.let_start(self.seats.len())?;
+            if self.seats.iter().all(|seat| seat.waiting || seat.done) {
+                self.open_window();
             }
         }
         self.tally.elapsed = self.started.map_or(Duration::ZERO, |at| at.elapsed());
@@ -122,18 +123,20 @@ impl<'a> Crew<'a> {
         };
         let mut command = Command::new(std::env::current_exe().map_err(error)?);
         order.write(&mut command);
-        command.stdin(self.start.0.try_clone().map_err(error)?);
+        command.stdin(Stdio::piped());
         command.stdout(self.reports.1.try_clone().map_err(error)?);
         seat.child = Some(command.spawn().map_err(error)?);
-        if self.started.is_some() {
-            self.let_start(1)?;
-        }
         Ok(())
     }
 
-    fn let_start(&mut self, workers: usize) -> Result<(), ReplayError> {
-        let written = self.start.1.write_all(&vec![b'g'; workers]);
-        written.map_err(|e| ReplayError::system("start the workers", e))
+    /// Lets all go on, together.
+    fn open_window(&mut self) {
+        self.started.get_or_insert_with(Instant::now);
+        // One alone has nobody to keep pace with.
+        let alone = self.seats.len() == 1;
+        self.window = if alone { u64::MAX } else { self.window.saturating_add(WINDOW_LINES) };
+        let leave = Leave::together(self.window, self.seats.len());
+        self.seats.iter_mut().filter(|seat| seat.waiting).for_each(|seat| seat.let_go(leave));
     }
 
     /// Waits so long for reports, and takes those that are there; false when there was none.
@@ -169,7 +172,14 @@ impl<'a> Crew<'a> {
         let index = report.index;
         let Some(seat) = self.seats.get_mut(index) else { return Ok(()) };
         match report.message {
-            Message::Ready(writer) => seat.writer = Some(writer),
+            Message::Ready(writer) => {
+                (seat.writer, seat.waiting) = (Some(writer), true);
+                // The window is open: the others are at it, or wait for this one.
+                if seat.position < self.window {
+                    seat.let_go(Leave::at_once(self.window));
+                }
+            }
+            Message::Waiting => seat.waiting = true,
             Message::Acknowledged => seat.acknowledged += 1,
             Message::Done => seat.done = true,
             Message::Failed(why) => return Err(ReplayError::worker(index, why)),
@@ -236,7 +246,8 @@ impl<'a> Crew<'a> {
         let committed = match seat.writer {
             None => 0, // it never came to the start line
             Some(_) if !self.place.has_store() => {
-                let why = "it was killed, and without a store nobody knows how far it came; name one";
+                let why =
+                    "it was killed, and without a store nobody knows how far it came; name one";
                 return Err(ReplayError::worker(index, why));
             }
             Some(writer) => self.place.committed_by(writer, pid, self.signals)?,
@@ -257,5 +268,12 @@ impl Drop for Crew<'_> {
         // First all are told, then each is waited for.
         children.iter_mut().for_each(|child| drop(child.kill()));
         children.iter_mut().for_each(|child| drop(child.wait()));
+    }
+}
+
+/// A pipe a worker: as many descriptors as this process may have. If they do not suffice, starting a worker tells.
+fn allow_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

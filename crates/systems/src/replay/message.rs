@@ -11,8 +11,10 @@ const LINE_BYTES_MAX: usize = 512;
 /// What a worker tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// It is at the start line, and will commit as this writer.
+    /// It is ready to begin, and will commit as this writer.
     Ready(WriterId),
+    /// It is through with the window.
+    Waiting,
     /// A victim: it may be killed from here on.
     Mark,
     /// A victim, after its mark: another commit was acknowledged.
@@ -37,6 +39,7 @@ impl Report {
         let (word, argument) = rest.split_once(' ').unwrap_or((rest, ""));
         let message = match word {
             "ready" => Message::Ready(argument.parse().ok()?),
+            "waiting" => Message::Waiting,
             "mark" => Message::Mark,
             "ack" => Message::Acknowledged,
             "done" => Message::Done,
@@ -62,6 +65,7 @@ impl fmt::Display for Report {
         let index = self.index;
         match &self.message {
             Message::Ready(writer) => write!(f, "{index} ready {writer}"),
+            Message::Waiting => write!(f, "{index} waiting"),
             Message::Mark => write!(f, "{index} mark"),
             Message::Acknowledged => write!(f, "{index} ack"),
             Message::Done => write!(f, "{index} done"),
@@ -78,6 +82,7 @@ mod tests {
     fn what_is_written_is_read() {
         let messages = [
             Message::Ready(WriterId::new(3, 17, 4)),
+            Message::Waiting,
             Message::Mark,
             Message::Acknowledged,
             Message::Done,

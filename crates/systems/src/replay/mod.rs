@@ -5,13 +5,14 @@
 //! temporary folder (client and size are all that counts), so that a log that grows meanwhile changes nothing.
 //!
 //! **Workers** are processes of the same executable that attach to the segment, report who they are (their
-//! [`WriterId`](commonhold_runtime::WriterId)), wait at the start line, a pipe, and make one commit a line.
+//! [`WriterId`](commonhold_runtime::WriterId)), start together and make one commit a line; nobody is ever more than a
+//! window of 64 lines ahead of another (pace.rs says why).
 //!
 //! **Crash.** A worker may be killed at any instruction. Each line is one commit in a table with full history, and the
 //! commits of a writer have the sequences 1, 2, 3 … without gap, so how far a share has come is the sum of the
 //! highest sequences of those who worked on it. The coordinator lets the dead one be swept, drains, asks the store
 //! and starts another worker at that line: no line counts twice, none never. Nothing a worker said is needed for it.
-//! Workers end with their coordinator (`PR_SET_PDEATHSIG`).
+//! The others wait for it at the end of their window. Workers end with their coordinator (`PR_SET_PDEATHSIG`).
 //!
 //! **Kills** on purpose: seeded are their number in each share and the lines from which on they come. A victim tells when
 //! it is there and works on; the kill meets it wherever it is by then. So that it is not too late, a victim stops before
@@ -25,6 +26,7 @@
 mod check;
 mod crew;
 mod message;
+mod pace;
 mod place;
 mod plan;
 mod report;
@@ -122,7 +124,9 @@ pub enum ReplayError {
         why: String,
     },
     /// A signal came.
-    #[error("stopped by signal {0}; what was committed stays, the rest of the log was not replayed")]
+    #[error(
+        "stopped by signal {0}; what was committed stays, the rest of the log was not replayed"
+    )]
     Stopped(i32),
 }
 

@@ -44,7 +44,8 @@ pub(crate) fn deal_kills(lengths: &[u64], kills: u32, seed: u64) -> Vec<Kills> {
     for _ in 0..kills {
         let open = |share: &&mut Kills| share.marks.len() as u64 + 1 < share.length;
         let count = shares.iter_mut().filter(open).count() as u64;
-        let chosen = random.below(count).and_then(|n| shares.iter_mut().filter(open).nth(n as usize));
+        let chosen =
+            random.below(count).and_then(|n| shares.iter_mut().filter(open).nth(n as usize));
         let Some(share) = chosen else { break };
         let free = share.length - 1 - share.marks.len() as u64;
         // The n-th line that is not taken yet.

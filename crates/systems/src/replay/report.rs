@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::Options;
 use super::crew::Tally;
 use super::place::Place;
 use super::shares::Shares;
-use super::Options;
 
 /// How a replay went: what was done, and whether it holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -107,7 +107,8 @@ impl Report {
     /// The figures for people: name and value, in the order to show them.
     #[must_use]
     pub fn figures(&self) -> Vec<(&'static str, String)> {
-        let of = |n: u32, asked: u32| if asked == 0 { n.to_string() } else { format!("{n} of {asked}") };
+        let of =
+            |n: u32, asked: u32| if asked == 0 { n.to_string() } else { format!("{n} of {asked}") };
         let number = |n: Option<u64>| n.map_or_else(|| "no store".to_owned(), |n| n.to_string());
         let holds = |ok: bool| if ok { "yes" } else { "NO" }.to_owned();
         vec![

@@ -1,9 +1,11 @@
 //! A seat: one share, and the process that has it at the time.
 
+use std::io::Write;
 use std::process::Child;
 
 use commonhold_runtime::WriterId;
 
+use super::pace::Leave;
 use super::plan::Kills;
 
 /// So often in a row a worker may die without having committed anything.
@@ -24,6 +26,8 @@ pub(crate) struct Seat {
     pub(crate) acknowledged: u64,
     /// Who of this seat is killed, and when.
     pub(crate) kills: Kills,
+    /// It waits for leave to go on.
+    pub(crate) waiting: bool,
     /// The share is done.
     pub(crate) done: bool,
     fruitless: u32,
@@ -32,6 +36,15 @@ pub(crate) struct Seat {
 impl Seat {
     pub(crate) fn new(length: u64, kills: Kills) -> Self {
         Self { length, kills, ..Self::default() }
+    }
+
+    /// Lets its worker go on.
+    pub(crate) fn let_go(&mut self, leave: Leave) {
+        self.waiting = false;
+        if let Some(pipe) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) {
+            // Fails when it is dead, which will be noticed.
+            let _ = pipe.write_all(&leave.to_bytes());
+        }
     }
 
     /// Whether a death now counts as a kill: one commit acknowledged, one left.
@@ -50,13 +63,16 @@ impl Seat {
         }
         if position > self.length {
             let length = self.length;
-            return Err(format!("{position} commits for {length} lines; run `verify` on the store"));
+            return Err(format!(
+                "{position} commits for {length} lines; run `verify` on the store"
+            ));
         }
         self.fruitless = if committed == 0 { self.fruitless + 1 } else { 0 };
         if self.fruitless > FRUITLESS_MAX {
             return Err(format!("{FRUITLESS_MAX} in a row were killed before they did anything"));
         }
         (self.position, self.acknowledged, self.writer) = (position, 0, None);
+        self.waiting = false;
         self.done = position == self.length;
         Ok(())
     }

@@ -15,6 +15,7 @@ use commonhold_runtime::{Config, Runtime};
 
 use super::ReplayError;
 use super::message::{Message, Report};
+use super::pace::Leave;
 use super::plan::Victim;
 use super::shares::requests;
 use crate::clients::{Caps, Clients};
@@ -97,16 +98,19 @@ fn work(order: &Order) -> Result<(), ReplayError> {
     let runtime = attach(&order.segment)?;
     let clients = Clients::open(&runtime)?;
     line.say(order, Message::Ready(clients.table().handle().writer()))?;
-    if !line.wait_for_start()? {
-        return Ok(());
-    }
     let mut position = order.position;
+    let Some(mut until) = line.wait_for_leave()? else { return Ok(()) };
     for request in requests(&text, position) {
         if order.victim.is_some_and(|v| position >= v.hold) {
             // Nothing more until the kill, which is on its way.
             loop {
                 std::thread::park();
             }
+        }
+        if position >= until {
+            line.say(order, Message::Waiting)?;
+            let Some(next) = line.wait_for_leave()? else { return Ok(()) };
+            until = next;
         }
         let Some((client, size)) = request else {
             let broken = std::io::Error::from(std::io::ErrorKind::InvalidData);
@@ -132,19 +136,18 @@ fn attach(segment: &Path) -> Result<Runtime, ReplayError> {
     Ok(Runtime::open(Config::named(name).attach_only().without_steward())?)
 }
 
-/// The two pipes to the coordinator: standard input and output, without the buffers of `std`, since the pipes
-/// are shared with the other workers.
+/// The two pipes to the coordinator, standard input and output, without the buffers of `std`: a message is one call.
 struct Line {
-    start: File,
+    leave: File,
     reports: File,
 }
 
 impl Line {
     fn open() -> Result<Self, ReplayError> {
         let error = |e| ReplayError::system("use the pipes to the coordinator", e);
-        let start = std::io::stdin().as_fd().try_clone_to_owned().map_err(error)?;
+        let leave = std::io::stdin().as_fd().try_clone_to_owned().map_err(error)?;
         let reports = std::io::stdout().as_fd().try_clone_to_owned().map_err(error)?;
-        Ok(Self { start: start.into(), reports: reports.into() })
+        Ok(Self { leave: leave.into(), reports: reports.into() })
     }
 
     fn say(&self, order: &Order, message: Message) -> Result<(), ReplayError> {
@@ -153,13 +156,17 @@ impl Line {
         written.map_err(|e| ReplayError::system("report to the coordinator", e))
     }
 
-    /// Waits at the start line, for one byte of it; false when the coordinator is gone.
-    fn wait_for_start(&self) -> Result<bool, ReplayError> {
-        let read = (&self.start).read_exact(&mut [0]);
-        match read {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(e) => Err(ReplayError::system("wait for the start", e)),
+    /// Waits for leave to go on: until which line of the share; `None` when the coordinator is gone.
+    fn wait_for_leave(&self) -> Result<Option<u64>, ReplayError> {
+        let mut bytes = [0; Leave::BYTES];
+        match (&self.leave).read_exact(&mut bytes) {
+            Ok(()) => {
+                let leave = Leave::from_bytes(&bytes);
+                leave.wait();
+                Ok(Some(leave.until))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(e) => Err(ReplayError::system("wait for the coordinator", e)),
         }
     }
 }
