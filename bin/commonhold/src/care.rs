@@ -30,6 +30,8 @@ pub(crate) struct Drain {
     format: Format,
 }
 
+/// Free what dead processes left
+///
 /// Frees what dead processes left: their entries, cells and slots. The steward does so by itself within a
 /// tenth of a second; this does it at once, also where nobody is steward, and removes ephemeral segments whose
 /// creators are dead.
@@ -42,6 +44,8 @@ pub(crate) struct Sweep {
     format: Format,
 }
 
+/// Remove a segment; its store stays
+///
 /// Removes a segment, after draining it; its store stays, and the next use makes the segment anew from it.
 /// Refused while a process uses it, and when the store does not take everything.
 #[derive(Debug, clap::Args)]

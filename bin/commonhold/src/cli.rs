@@ -11,7 +11,7 @@ use crate::follow::{Wait, Watch};
 use crate::inspect::{Inspect, Top};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
-use crate::replay::{ReplayArgs, replay};
+use crate::replay::Replay;
 use crate::tables::{History, Tables};
 use crate::torture::Torture;
 use crate::verify::Verify;
@@ -65,7 +65,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     Top(Top),
     Torture(Torture),
-    Replay(ReplayArgs),
+    Replay(Replay),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -116,7 +116,7 @@ impl Cli {
             Command::Inspect(c) => c.run(globals),
             Command::Top(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
-            Command::Replay(c) => replay(c, globals.segment(), globals.store()),
+            Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }

@@ -113,7 +113,7 @@ fn shared_memory() -> Check {
     };
     let unit = u128::from(stat.fragment_size());
     let bytes = |blocks: u64| u64::try_from(u128::from(blocks) * unit).unwrap_or(u64::MAX);
-    let (size, free) = (bytes(stat.blocks().into()), bytes(stat.blocks_available().into()));
+    let (size, free) = (bytes(stat.blocks()), bytes(stat.blocks_available()));
     let found = format!("{SHM_FOLDER} has {}, {} free", bytes_text(size), bytes_text(free));
     shm_verdict(Check::ok(name, found), free)
 }

@@ -44,6 +44,8 @@ pub(crate) struct Wait {
     format: Format,
 }
 
+/// Print the changes of a table as they come
+///
 /// Prints a line for each change of a table's records, until SIGINT or SIGTERM. Changes that follow each
 /// other faster than they are printed are shown as one, with the latest state; `history` has every version.
 #[derive(Debug, clap::Args)]

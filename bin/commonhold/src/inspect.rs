@@ -28,6 +28,8 @@ pub(crate) struct Inspect {
     format: Format,
 }
 
+/// Look at a segment again and again
+///
 /// Shows a segment again and again, with its commits a second, until SIGINT or SIGTERM. Like `inspect` it
 /// disturbs nobody.
 #[derive(Debug, clap::Args)]

@@ -32,6 +32,8 @@ pub(crate) struct Get {
     format: Format,
 }
 
+/// Print the records of a table, a line each
+///
 /// Prints the records of a table, a line each, in the order of their keys (byte by byte).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -47,6 +49,8 @@ pub(crate) struct Scan {
     format: Format,
 }
 
+/// Print the records of a table as CSV or JSON
+///
 /// Prints the keys and fields of all records, in the order of the keys (byte by byte): as CSV (RFC 4180, a
 /// head line, line feeds) or as one JSON object.
 #[derive(Debug, clap::Args)]

@@ -26,6 +26,8 @@ pub(crate) struct Tables {
     format: Format,
 }
 
+/// Print every version of a record
+///
 /// Prints every version of a record, from the rows of the store, its deletions included. What is committed and
 /// not yet stored is stored first.
 #[derive(Debug, clap::Args)]

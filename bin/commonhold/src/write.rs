@@ -70,6 +70,8 @@ pub(crate) struct Set {
     changes: Changes,
 }
 
+/// Add to numbers of a record
+///
 /// Adds to numbers of a record as one atomic step: of a thousand processes that add at once, no addition is
 /// lost. A missing record is created. A condition is decided inside the step, so nothing is spent over a cap.
 #[derive(Debug, clap::Args)]
@@ -82,6 +84,8 @@ pub(crate) struct Add {
     changes: Changes,
 }
 
+/// Delete a record
+///
 /// Deletes a record. If it is ever created again, its versions go on above the deletion's.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:

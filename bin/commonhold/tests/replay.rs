@@ -119,21 +119,24 @@ fn large_log(place: &Place) -> PathBuf {
     place.log("access.log.gz", &zipped.finish().unwrap())
 }
 
-/// What `awk` says of a zipped log: the same that stands in the README.
-fn awk(log: &Path) -> Table {
-    let program =
-        "{ r[$1]++; b[$1] += $10 } END { for (c in r) printf \"%s,%d,%d,0\\n\", c, r[c], b[c] }";
-    let command = "zcat \"$1\" | awk \"$2\" | LC_ALL=C sort";
+/// What `awk` says of a zipped log, to the byte what `dump` prints: the pipeline of the README.
+fn awk_csv(log: &Path) -> String {
+    let program = r#"{ r[$1]++; b[$1] += $10 } END { for (c in r) printf "%s,%.0f,%.0f,0\n", c, r[c], b[c] }"#;
+    let command =
+        r#"echo key,requests,bytes,denied; zcat "$1" | awk "$2" | LC_ALL=C sort -t, -k1,1"#;
     let mut shell = Command::new("sh");
     let output = shell.args(["-c", command, "sh"]).arg(log).arg(program).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    let lines = String::from_utf8(output.stdout).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn awk(log: &Path) -> Table {
     let row = |line: &str| {
         let fields: Vec<&str> = line.split(',').collect();
         let [requests, bytes] = [1, 2].map(|i| fields[i].parse().unwrap());
         (fields[0].to_owned(), (requests, bytes, 0))
     };
-    lines.lines().map(row).collect()
+    awk_csv(log).lines().skip(1).map(row).collect()
 }
 
 #[test]
@@ -149,8 +152,14 @@ fn one_worker_and_eight_say_what_awk_says() {
         assert_eq!(report["unparsed"], 0);
         assert_eq!(report["requests"], want.values().map(|c| c.0).sum::<i64>());
         assert_eq!(report["bytes"], want.values().map(|c| c.1).sum::<i64>());
+        let mut dump = Command::new(env!("CARGO_BIN_EXE_commonhold"));
+        let dump = dump.args(["--segment", &place.segment, "dump", "clients"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&dump.stdout), awk_csv(&log), "{}", text(&dump));
+        let lost = report["lost_exchanges"].as_u64().unwrap();
         if workers == "1" {
-            assert_eq!(report["lost_exchanges"], 0, "nobody to lose to");
+            assert_eq!(lost, 0, "nobody to lose to");
+        } else if std::thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
+            assert!(lost > 0, "the workers never met");
         }
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use commonhold_os::futex;
 use commonhold_torture::histogram::{self, HISTOGRAM_WORDS};
 
+use crate::Outcome;
 use crate::arena::{Arena, Line};
 use crate::worker::{Job, WORKER};
-use crate::Outcome;
 
 /// The longest that all workers may take to start, or to end an order.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,7 +46,8 @@ impl Crew {
         for index in 0..count {
             let index = index.to_string();
             let args = [WORKER, crew.arena.path(), &parent, &index, segment];
-            let child = Command::new(&exe).args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+            let child =
+                Command::new(&exe).args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
             crew.children.push(child.map_err(|e| format!("start worker {index}: {e}"))?);
         }
         let board = crew.arena.board();

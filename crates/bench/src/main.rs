@@ -53,7 +53,9 @@ fn run(args: &[String]) -> Outcome {
     for arg in args.iter().filter(|a| *a != "--quick") {
         match arg.parse() {
             Ok(row) if rows::ROWS.iter().any(|(number, _)| *number == row) => wanted.push(row),
-            _ => return Err(format!("`{arg}`: rows are 1 to 11, the only option is --quick").into()),
+            _ => {
+                return Err(format!("`{arg}`: rows are 1 to 11, the only option is --quick").into());
+            }
         }
     }
     if cfg!(debug_assertions) {

@@ -51,8 +51,7 @@ pub(crate) fn under_mutex(mutex: &dyn LockImpl, board: &Board, hashed: Hashed) -
 #[inline]
 pub(crate) fn exchange(word: &AtomicU64) {
     let mut now = word.load(Ordering::Relaxed);
-    while let Err(other) =
-        word.compare_exchange(now, now + 1, Ordering::SeqCst, Ordering::Relaxed)
+    while let Err(other) = word.compare_exchange(now, now + 1, Ordering::SeqCst, Ordering::Relaxed)
     {
         now = other;
     }

@@ -57,8 +57,8 @@ impl Report {
             Some(true) => "yes",
             Some(false) => "**no**",
         };
-        let cells =
-            [&line.what, &line.ours, &line.limit, &line.peer, &line.ratio, &line.target].map(|cell| if cell.is_empty() { "–" } else { cell.as_str() });
+        let cells = [&line.what, &line.ours, &line.limit, &line.peer, &line.ratio, &line.target]
+            .map(|cell| if cell.is_empty() { "–" } else { cell.as_str() });
         println!("| {} | {} | {reached} |", line.row, cells.join(" | "));
         match line.reached {
             Some(true) => self.reached += 1,

@@ -10,11 +10,11 @@ use commonhold_os::futex;
 use commonhold_torture::histogram;
 use nix::sys::signal::Signal;
 
+use crate::Outcome;
 use crate::arena::{Arena, Board, Desk, SAMPLES};
 use crate::measure::Random;
 use crate::peers::{BareSteps, Hashed, exchange, pass_turn, under_mutex, wait_turn};
 use crate::place::{FULL, LATEST, LATEST_AT, RECORDS, Sample256, find, key, raise};
-use crate::Outcome;
 
 /// The hidden first argument that makes the benchmark a worker.
 pub(crate) const WORKER: &str = "__bench-worker";

@@ -144,9 +144,7 @@ impl<'a> Pool<'a> {
     pub(crate) fn hint_free(&self, index: u32) {
         if let Some(hints) = self.taken.get(index as usize / 64) {
             let bit = 1 << (index % 64);
-            if !planted(Fault::WeakHints) {
-                crossing();
-            }
+            crossing();
             if hints.load(Ordering::SeqCst) & bit != 0 {
                 // Before the look at who waits for room, as the exchange that freed it.
                 hints.fetch_and(!bit, Ordering::SeqCst);

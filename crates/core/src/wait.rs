@@ -23,7 +23,7 @@ use crate::table::TableControl;
 use crate::word::{Phase, Word};
 
 /// So many looks before a waiter sleeps: about the cost of one sleep and wake.
-const SPINS: u32 = if cfg!(feature = "loom") { 0 } else { 200 };
+const SPINS: u32 = if cfg!(feature = "loom") { 1 } else { 200 };
 
 /// A point in time until which to wait.
 #[derive(Debug, Clone, Copy)]

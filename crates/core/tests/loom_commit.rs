@@ -27,22 +27,19 @@ fn recycled_cells() {
     assert_nothing_leaked(&space, 1);
 }
 
-/// Two writers of one record, each twice.
-fn two_writers() {
+/// Two writers of one record, the first `times`, the second once.
+fn two_writers(times: u64) {
     let space = space_of(History::Latest, 1, 0, 2);
     let (first, second) = (open(&space), open(&space));
     assert!(insert(&first, "a", 0));
     let record = first.locate(0, "a").unwrap().unwrap();
-    let twice = move |handle: &commonhold_core::Handle| {
-        [add(handle, record).unwrap(), add(handle, record).unwrap()]
-    };
-    let second = thread::spawn(move || (twice(&second), second));
-    let own = twice(&first);
+    let second = thread::spawn(move || (add(&second, record).unwrap(), second));
+    let mut versions: Vec<u64> = (0..times).map(|_| add(&first, record).unwrap()).collect();
     let (other, second) = second.join().unwrap();
-    let mut versions = [own, other].concat();
+    versions.push(other);
     versions.sort_unstable();
-    assert_eq!(versions, [2, 3, 4, 5]);
-    assert_eq!(read(&first, "a", record), Some((5, 4)));
+    assert_eq!(versions, (2..3 + times).collect::<Vec<_>>());
+    assert_eq!(read(&first, "a", record), Some((2 + times, 1 + times as i64)));
     drop((first, second));
     assert_nothing_leaked(&space, 1);
 }
@@ -174,7 +171,8 @@ fn no_torn_read() {
 
 #[test]
 fn no_lost_update() {
-    holds("two writers", 2, two_writers);
+    holds("two writers, once each", 3, || two_writers(1));
+    holds("two writers, one of them twice", 1, || two_writers(2));
     holds("two writers and a reader", 1, two_writers_and_a_reader);
 }
 

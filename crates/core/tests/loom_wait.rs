@@ -182,7 +182,6 @@ fn who_waits_for_room_is_woken() {
     finds(Fault::NoRoomWake, 2, wait_for_room);
     holds("wait for cells", 2, wait_for_cells);
     finds(Fault::NoRoomWake, 2, wait_for_cells);
-    finds(Fault::WeakHints, 2, wait_for_cells);
     finds(Fault::NoLookAfterMark, 2, wait_for_room);
 }
 

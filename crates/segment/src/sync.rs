@@ -64,8 +64,6 @@ pub enum Fault {
     NoAnnounceFence,
     /// What the steward reads after clearing flags is not ordered by a fence.
     NoCollectFence,
-    /// Who frees something does not order that before his look at its hint.
-    WeakHints,
 }
 
 /// Whether a model has planted `fault`: never, in a normal build.

@@ -6,11 +6,16 @@
 //! through with the one before, and those who have a processor begin it at the same time: the coordinator names one
 //! that lies a little ahead, and they wait for it awake. Within a window nobody waits for anybody.
 //!
+//! Workers are spread over the processors and stay there, as those of a web server do: the kernel would wake most of
+//! them on the coordinator's processor, one behind the other.
+//!
 //! A worker that is killed holds the others up until another has taken over, at most a window behind.
 
 use std::time::Duration;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 
 /// Lines of each share in a window.
 pub(crate) const WINDOW_LINES: u64 = 64;
@@ -61,6 +66,20 @@ impl Leave {
         while now() < self.begin.min(last) {
             std::hint::spin_loop();
         }
+    }
+}
+
+/// Keeps this thread on one of the processors that it may use, the next one for each index.
+pub(crate) fn stay_on_processor(index: usize) {
+    // Where that is not allowed it runs anywhere: slower, not wrong.
+    let this = Pid::from_raw(0);
+    let Ok(allowed) = sched_getaffinity(this) else { return };
+    let processors: Vec<usize> =
+        (0..CpuSet::count()).filter(|p| allowed.is_set(*p).unwrap_or(false)).collect();
+    let turn = index.checked_rem(processors.len()).and_then(|turn| processors.get(turn));
+    let mut one = CpuSet::new();
+    if turn.is_some_and(|processor| one.set(*processor).is_ok()) {
+        let _ = sched_setaffinity(this, &one);
     }
 }
 

@@ -15,7 +15,7 @@ use commonhold_runtime::{Config, Runtime};
 
 use super::ReplayError;
 use super::message::{Message, Report};
-use super::pace::Leave;
+use super::pace::{Leave, stay_on_processor};
 use super::plan::Victim;
 use super::shares::requests;
 use crate::clients::{Caps, Clients};
@@ -92,6 +92,7 @@ fn work(order: &Order) -> Result<(), ReplayError> {
     if getppid().as_raw() != order.parent {
         return Ok(()); // it ended before that
     }
+    stay_on_processor(order.index);
     let line = Line::open()?;
     let text = std::fs::read_to_string(&order.share)
         .map_err(|e| ReplayError::system(format!("read {}", order.share.display()), e))?;

@@ -1,0 +1,29 @@
+//! The rows of the targets.
+
+mod durable;
+mod growth;
+mod hot;
+mod single;
+mod torture;
+mod waiting;
+
+use crate::report::Report;
+use crate::{Effort, Outcome};
+
+/// A row's measurement.
+type Row = fn(Effort, &mut Report) -> Outcome;
+
+/// All rows by number; 4 is printed with 3, whose figures it uses.
+pub(crate) const ROWS: &[(u32, Row)] = &[
+    (1, single::update),
+    (2, single::read),
+    (3, hot::one_record),
+    (4, hot::serial_bound),
+    (5, hot::many_records),
+    (6, waiting::woken),
+    (7, durable::commits),
+    (8, durable::latency),
+    (9, torture::whole),
+    (10, growth::growth),
+    (11, growth::attach),
+];

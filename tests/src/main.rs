@@ -1,0 +1,14 @@
+//! The process that tests start: its first argument says which role it plays.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match commonhold_tests::roles::play(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("role {args:?}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

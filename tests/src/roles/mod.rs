@@ -1,0 +1,80 @@
+//! The roles: what the processes of a test do. Each gets the segment's file and its own arguments.
+
+mod churn;
+mod forks;
+mod life;
+mod stream;
+mod waits;
+
+use std::error::Error;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use commonhold::{Config, Runtime};
+use nix::sys::signal::Signal;
+
+/// How a role ends.
+pub(crate) type Ended = Result<(), Box<dyn Error>>;
+
+/// Plays the role that `args` say: role, process id of the test, segment, then what the role takes.
+///
+/// # Errors
+/// What went wrong; the process then fails.
+pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let [role, test, segment, rest @ ..] = args.as_slice() else {
+        return Err("tests start this, not people".into());
+    };
+    // Who lost his parent before this line finds out by the second look.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid().to_string() != *test {
+        return Err("the test is gone".into());
+    }
+    match *role {
+        "attach" => life::attach(segment, rest),
+        "candidate" => life::candidate(segment),
+        "churn" => churn::churn(segment, rest),
+        "consume" => waits::consume(segment, rest),
+        "create" => life::create(segment, rest),
+        "fork" => forks::commit(segment, rest),
+        "hold" => churn::hold(segment, rest),
+        "orphan" => forks::orphan(segment),
+        "pong" => waits::pong(segment, rest),
+        "stream" => stream::stream(segment, rest),
+        "sweep" => life::sweep(segment),
+        "wait" => waits::wait(segment, rest),
+        other => Err(format!("no role {other}").into()),
+    }
+}
+
+/// Says a line.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // The test may be gone.
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// The next line told; `None` when the test closed the input.
+fn told() -> Option<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).ok()?;
+    (!line.is_empty()).then(|| line.trim_end().to_owned())
+}
+
+/// Becomes true when a line comes, or the end.
+fn stop_when_told() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let its = Arc::clone(&stop);
+    std::thread::spawn(move || {
+        told();
+        its.store(true, Ordering::Release);
+    });
+    stop
+}
+
+fn attach(segment: &str, candidate: bool) -> Result<Runtime, Box<dyn Error>> {
+    let config = Config::named(segment).attach_only().room_wait(crate::stage::LIMIT);
+    Ok(Runtime::open(if candidate { config } else { config.without_steward() })?)
+}

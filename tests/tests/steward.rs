@@ -1,0 +1,107 @@
+//! The steward's role: it moves when its holder dies or leaves, and waits when he is stopped.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use std::time::Duration;
+
+use commonhold::{Error, Runtime, Table};
+use commonhold_tests::stage::LIMIT;
+use commonhold_tests::{FULL, Item, LATEST, Process, Random, Stage, judge, stage};
+
+fn candidate(stage: &Stage) -> Process {
+    let mut process = stage.role("candidate", &[]);
+    process.hear("ready");
+    process
+}
+
+/// The process that serves.
+fn holder(runtime: &Runtime) -> u32 {
+    let (entry, _) = runtime.space().steward().unwrap();
+    runtime.space().identity_of(entry).unwrap().pid
+}
+
+/// Ten times the steward goes by `ending` amid commits of two streams; the candidate who is left then serves.
+fn hand_over(ending: impl Fn(&mut Process, &mut Random)) {
+    let (stage, mut random) = (stage!(), Random::from_environment());
+    drop(stage.open());
+    let mut steward = candidate(&stage);
+    steward.tell("durable");
+    steward.hear("durable");
+    let runtime = stage.attach();
+    let mut streams = [0, 1].map(|index| {
+        let acks = stage.path(&format!("acks-{index}"));
+        let (own, seed) = (format!("own-{index}"), random.next().to_string());
+        let mut stream = stage.role("stream", &[acks.to_str().unwrap(), &own, "worker", &seed]);
+        let writer = stream.hear("writer").parse().unwrap();
+        stream.hear("going");
+        (stream, writer)
+    });
+    for round in 0..10 {
+        let mut next = candidate(&stage);
+        assert_eq!(holder(&runtime), steward.id(), "round {round}");
+        next.tell("durable");
+        random.dawdle(Duration::from_millis(5));
+        ending(&mut steward, &mut random);
+        next.hear("durable");
+        // That may have been the last deed of the one who is gone; this is not.
+        next.tell("durable");
+        next.hear("durable");
+        assert_eq!(holder(&runtime), next.id(), "round {round}");
+        steward = next;
+    }
+    let (_, terms) = runtime.space().steward().unwrap();
+    assert!(terms > 10, "{terms} terms");
+    let mut done = Vec::new();
+    for (stream, writer) in &mut streams {
+        stream.tell("stop");
+        done.push((*writer, stream.hear("done").parse::<u64>().unwrap()));
+        stream.end_well();
+    }
+    judge::settle(&stage, &runtime, 0);
+    let stored = judge::writers(&stage);
+    for (writer, rounds) in done {
+        assert_eq!(stored.get(&writer), Some(&rounds), "{writer}");
+    }
+}
+
+#[test]
+fn everything_is_stored_when_stewards_are_killed() {
+    hand_over(|steward, _| steward.kill());
+}
+
+#[test]
+fn everything_is_stored_when_stewards_leave() {
+    hand_over(|steward, _| steward.end_well());
+}
+
+#[test]
+fn a_stopped_steward_halts_the_store_and_nothing_else() {
+    let stage = stage!();
+    drop(stage.open());
+    let mut steward = candidate(&stage);
+    steward.tell("durable");
+    steward.hear("durable");
+    let runtime = stage.attach();
+    let handle = runtime.handle().unwrap();
+    let tables = [FULL, LATEST].map(|name| Table::<Item, _>::new(&handle, name).unwrap());
+    for round in 1..=5 {
+        steward.stop();
+        for table in &tables {
+            for n in 1..=100 {
+                table.update_or_insert("key", Item::default, |item| item.n += 1).unwrap();
+                assert_eq!(table.get("key").unwrap().unwrap().n, (round - 1) * 101 + n);
+            }
+            let commit = table.update("key", |item| item.n += 1).unwrap();
+            let late = commit.durable(Duration::from_millis(150)).unwrap_err();
+            let due = format!("waiting for version {} to be stored", commit.version());
+            assert!(matches!(late, Error::Timeout { .. }), "{late}");
+            assert!(late.to_string().contains(&due), "{late}");
+            assert!(runtime.drain(Duration::from_millis(50)).is_err());
+        }
+        steward.resume();
+        runtime.drain(LIMIT).unwrap();
+        assert_eq!(judge::stored(&stage, FULL)["key"].1, round * 101);
+        assert_eq!(judge::stored(&stage, LATEST)["key"].1, round * 101);
+    }
+    drop(handle);
+    judge::settle(&stage, &runtime, 0);
+}
