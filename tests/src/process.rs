@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -17,6 +17,8 @@ const SILENCE_MS: u16 = 60_000;
 pub struct Process {
     name: String,
     child: Child,
+    /// Not the child's, whose `wait` would close it: it may have a child of its own.
+    input: Option<ChildStdin>,
     out: BufReader<ChildStdout>,
 }
 
@@ -26,7 +28,8 @@ impl Process {
         command.args([role, &std::process::id().to_string(), segment]).args(args);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Self { name: format!("{role} {args:?}"), child, out }
+        let input = child.stdin.take();
+        Self { name: format!("{role} {args:?}"), child, input, out }
     }
 
     /// Its process id.
@@ -67,7 +70,7 @@ impl Process {
 
     /// Tells it a line.
     pub fn tell(&mut self, line: &str) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
     /// Sends a signal.
@@ -95,7 +98,7 @@ impl Process {
 
     /// Closes its input and waits for its end.
     pub fn end(&mut self) -> ExitStatus {
-        drop(self.child.stdin.take());
+        drop(self.input.take());
         self.child.wait().unwrap()
     }
 

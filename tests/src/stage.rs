@@ -14,7 +14,7 @@ pub const FULL: &str = "full";
 /// The table of which the latest version is stored; at position 1.
 pub const LATEST: &str = "latest";
 /// So long is waited for what must come.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// A record of both tables.
 #[derive(Record, Debug, Clone, Default, PartialEq, Eq)]

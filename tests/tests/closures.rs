@@ -27,8 +27,8 @@ fn a_panic_or_refusal_changes_nothing() {
         for round in 1..=200 {
             let before = judge::memory(&runtime, name);
             let sequence = table.handle().sequence(usize::from(name == LATEST));
-            assert!(falls(|| drop(table.update("key", |_| fall()))));
-            assert!(falls(|| drop(table.update_at(record, |item| {
+            assert!(falls(|| drop(table.update("key", |_| -> () { fall() }))));
+            assert!(falls(|| drop(table.update_at(record, |item| -> () {
                 item.n = 77;
                 fall()
             }))));

@@ -5,7 +5,9 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use commonhold::{Config, Error, Handle, OpenError, Runtime, Table, TableConfig, UpdateError, admin};
+use commonhold::{
+    Config, Error, Handle, OpenError, Runtime, Table, TableConfig, UpdateError, admin,
+};
 use commonhold_segment::Segment;
 use commonhold_tests::stage::LIMIT;
 use commonhold_tests::{FULL, Item, LATEST, Stage, judge, stage};

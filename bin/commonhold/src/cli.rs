@@ -8,7 +8,7 @@ use crate::create::Create;
 use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
-use crate::inspect::{Inspect, Top};
+use crate::inspect::Inspect;
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
@@ -114,7 +114,6 @@ impl Cli {
             Command::Verify(c) => c.run(globals),
             Command::Destroy(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
-            Command::Top(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Doctor(c) => c.run(),

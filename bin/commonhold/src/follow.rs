@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use commonhold::change::Requirement;
 use commonhold::core::Snapshot;
-use commonhold::dynamic::Requirement;
 use commonhold::schema::Schema;
 use commonhold::wait::Deadline;
 use commonhold::{DynamicTable, Error};

@@ -1,6 +1,4 @@
-//! `inspect` and `top`: the segment from outside, without an entry of its own, disturbing nobody.
-
-use std::time::Duration;
+//! `inspect`: the segment from outside, without an entry of its own, disturbing nobody.
 
 use commonhold::core::Space;
 use commonhold::core::flag::Doorbell;
@@ -12,8 +10,6 @@ use serde::Serialize;
 use crate::connect::Globals;
 use crate::failure::{Done, Failure};
 use crate::output::{Format, Output, bytes_text, print_json, print_table};
-use crate::parse::duration;
-use crate::signals::Signals;
 
 /// Look at a segment from outside
 ///
@@ -26,23 +22,6 @@ use crate::signals::Signals;
 pub(crate) struct Inspect {
     #[command(flatten)]
     format: Format,
-}
-
-/// Look at a segment again and again
-///
-/// Shows a segment again and again, with its commits a second, until SIGINT or SIGTERM. Like `inspect` it
-/// disturbs nobody.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  commonhold top
-  commonhold top --interval 200ms --count 10")]
-pub(crate) struct Top {
-    /// The time from one look to the next
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
-    interval: Duration,
-    /// End after so many looks
-    #[arg(long)]
-    count: Option<u64>,
 }
 
 /// What a segment looks like, at no single instant.
@@ -207,33 +186,6 @@ impl Inspect {
         let mut out = Output::new();
         print(&mut out, &looks)?;
         out.finish()
-    }
-}
-
-impl Top {
-    pub(crate) fn run(&self, globals: &Globals) -> Done {
-        use std::io::IsTerminal;
-        let signals = Signals::catch()?;
-        let config = globals.config()?;
-        let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-        let mut out = Output::new();
-        let (mut before, mut looked) = (None, 0);
-        loop {
-            let (now, looks) = (std::time::Instant::now(), Looks::at(&config)?);
-            out.text(clear)?;
-            if let Some((then, commits)) = before.replace((now, looks.commits)) {
-                let passed = now.duration_since(then).as_secs_f64();
-                let rate = looks.commits.saturating_sub(commits) as f64 / passed.max(0.001);
-                out.line(format_args!("{rate:.0} commits a second"))?;
-            }
-            print(&mut out, &looks)?;
-            out.flush()?;
-            looked += 1;
-            if self.count.is_some_and(|count| looked >= count) {
-                return out.finish();
-            }
-            signals.sleep(self.interval)?;
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use commonhold::dynamic::Requirement;
+use commonhold::change::Requirement;
 use commonhold::{Change, Commit, DynamicTable, Refusal, UpdateError};
 use serde::Serialize;
 

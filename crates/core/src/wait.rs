@@ -196,17 +196,22 @@ impl Handle {
     /// [`Error::Timeout`] with the store's last error when `limit` passed first.
     pub fn wait_drained(&self, limit: Duration) -> Result<(), Error> {
         let deadline = Deadline::after(limit);
+        // All heads first: what is committed while we wait is not waited for.
+        let mut behind = Vec::new();
         for table in self.space().tables() {
             for slot in table.slots() {
                 let wanted = Head::load(slot.head, Ordering::SeqCst);
                 let word = Word::load(slot.word, Ordering::SeqCst);
-                if !matches!(word.phase(), Phase::Published | Phase::Retired) {
-                    continue;
+                let persisted = Head::load(slot.persisted, Ordering::SeqCst);
+                let stored = !wanted.is_newer_than(persisted) && word.phase() != Phase::Retired;
+                if matches!(word.phase(), Phase::Published | Phase::Retired) && !stored {
+                    behind.push((slot, word, wanted));
                 }
-                self.wait_stored(&slot, word, wanted, &deadline)?;
             }
         }
-        Ok(())
+        behind
+            .iter()
+            .try_for_each(|(slot, word, wanted)| self.wait_stored(slot, *word, *wanted, &deadline))
     }
 
     fn wait_stored(

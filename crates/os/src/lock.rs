@@ -71,7 +71,7 @@ impl LockFile {
             Mode::Shared => libc::F_RDLCK,
             Mode::Exclusive => libc::F_WRLCK,
         };
-        match self.set(offset, kind, false) {
+        match self.set(offset, 1, kind, false) {
             Ok(()) => Ok(true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
             Err(errno) => Err(OsError::from(("lock", self.path.as_path(), errno))),
@@ -84,7 +84,7 @@ impl LockFile {
     /// [`OsError`] when the file system has no locks, say.
     pub fn lock(&self, offset: u64) -> Result<(), OsError> {
         loop {
-            match self.set(offset, libc::F_WRLCK, true) {
+            match self.set(offset, 1, libc::F_WRLCK, true) {
                 Err(Errno::EINTR) => {}
                 done => return done.map_err(|e| OsError::from(("lock", self.path.as_path(), e))),
             }
@@ -94,7 +94,7 @@ impl LockFile {
     /// Gives the byte at `offset` back.
     pub fn unlock(&self, offset: u64) {
         // Unlocking a byte of an open file does not fail.
-        let _ = self.set(offset, libc::F_UNLCK, false);
+        let _ = self.set(offset, 1, libc::F_UNLCK, false);
     }
 
     /// Whether the file's name still leads to this file.
@@ -105,13 +105,14 @@ impl LockFile {
         matches!((here, there), (Ok(a), Ok(b)) if a == b)
     }
 
-    fn set(&self, offset: u64, kind: i32, wait: bool) -> Result<(), Errno> {
+    /// Sets the lock of `length` bytes; 0: all from `offset` on.
+    fn set(&self, offset: u64, length: i64, kind: i32, wait: bool) -> Result<(), Errno> {
         // SAFETY: `flock` is plain numbers; all-zero is valid.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
         lock.l_start = libc::off_t::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
-        lock.l_len = 1;
+        lock.l_len = length;
         let file: &File = &self.file;
         let arg = if wait { FcntlArg::F_OFD_SETLKW(&lock) } else { FcntlArg::F_OFD_SETLK(&lock) };
         fcntl(file, arg).map(drop)
@@ -122,6 +123,9 @@ impl Drop for LockFile {
     fn drop(&mut self) {
         // In a forked child the descriptor was closed already, and its number may be somebody else's.
         if fork::generation() == self.generation {
+            // A child that another thread is just spawning holds a copy until its `exec`; closing alone would
+            // leave the locks to it until then.
+            let _ = self.set(0, 0, libc::F_UNLCK, false);
             fork::unregister(self.file.as_raw_fd());
             // SAFETY: dropped once, here; `file` is not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.file) };

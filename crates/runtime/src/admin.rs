@@ -12,7 +12,7 @@ use commonhold_os::process::{Identity, Liveness};
 use commonhold_segment::Segment;
 
 use crate::config::Config;
-use crate::open::{OpenError, create, creation_lock};
+use crate::open::{OpenError, create, creation_lock, same_schema};
 use crate::place;
 use crate::runtime::Runtime;
 
@@ -56,15 +56,8 @@ pub fn create_tables(config: &Config, limit: Duration) -> Result<bool, OpenError
         return Ok(false);
     }
     for table in &asked.tables {
-        let found = there.catalogue().find(&table.name).map(|(_, t)| t);
-        if let Some(found) = found.filter(|f| f.schema != table.schema) {
-            let list = |t: &commonhold_core::catalogue::TableSpec| {
-                let fields: Vec<String> =
-                    t.schema.fields().iter().map(ToString::to_string).collect();
-                format!("({})", fields.join(", "))
-            };
-            let (found, asked) = (list(found), list(table));
-            return Err(OpenError::OtherSchema { path, table: table.name.clone(), found, asked });
+        if let Some((_, found)) = there.catalogue().find(&table.name) {
+            same_schema(&path, &table.name, &found.schema, &table.schema)?;
         }
     }
     let url = there.segment().header().store_url.clone();

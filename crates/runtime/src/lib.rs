@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod admin;
+pub mod change;
 pub mod config;
 pub mod dynamic;
 mod open;
@@ -22,8 +23,9 @@ pub use commonhold_core::row::WriterId;
 pub use commonhold_core::{Error, Handle, RecordRef, UpdateError};
 pub use commonhold_derive::Record;
 
+pub use change::{Change, Refusal};
 pub use config::{Config, ConfigError, TableConfig};
-pub use dynamic::{Change, DynamicTable, Refusal};
+pub use dynamic::DynamicTable;
 pub use open::OpenError;
 pub use runtime::Runtime;
 pub use table::{Commit, Outcome, Table};

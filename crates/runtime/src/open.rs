@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use commonhold_core::catalogue::CatalogueError;
+use commonhold_core::catalogue::{Catalogue, CatalogueError};
 use commonhold_core::row::Row;
+use commonhold_core::schema::Schema;
 use commonhold_core::space::geometry_of;
 use commonhold_core::{Error, Handle, Space};
 use commonhold_os::lock::LockFile;
@@ -190,34 +191,75 @@ fn check(config: &Config, path: &Path, space: &Space) -> Result<(), OpenError> {
         let position = space.find_table(&wanted.name)?;
         let schema = wanted.schema()?;
         let found = space.catalogue().tables.get(position).map(|t| &t.schema);
-        if let Some(found) = found.filter(|f| **f != schema) {
-            let list = |s: &commonhold_core::schema::Schema| {
-                let fields: Vec<String> = s.fields().iter().map(ToString::to_string).collect();
-                format!("({})", fields.join(", "))
-            };
-            return Err(OpenError::OtherSchema {
-                path: path.to_owned(),
-                table: wanted.name.clone(),
-                found: list(found),
-                asked: list(&schema),
-            });
+        if let Some(found) = found {
+            same_schema(path, &wanted.name, found, &schema)?;
         }
     }
     Ok(())
 }
 
-/// Makes the segment at `path`, loaded from its store; the caller holds the creation lock. `None` when
-/// another was first all the same.
-pub(crate) fn create(config: &Config, path: &Path) -> Result<Option<Arc<Space>>, OpenError> {
-    let mut store = open_store(&config.store_url())?;
-    refuse_used_store(store.as_mut(), path)?;
+/// Refuses a table that is there with other fields than those asked for.
+pub(crate) fn same_schema(
+    path: &Path,
+    table: &str,
+    found: &Schema,
+    asked: &Schema,
+) -> Result<(), OpenError> {
+    if found == asked {
+        return Ok(());
+    }
+    let list = |schema: &Schema| {
+        let fields: Vec<String> = schema.fields().iter().map(ToString::to_string).collect();
+        format!("({})", fields.join(", "))
+    };
+    let (found, asked) = (list(found), list(asked));
+    Err(OpenError::OtherSchema { path: path.to_owned(), table: table.to_owned(), found, asked })
+}
+
+/// The catalogue of a new segment: what is asked for, over what the store has.
+fn new_catalogue(
+    config: &Config,
+    path: &Path,
+    store: &mut dyn Store,
+) -> Result<Catalogue, OpenError> {
     let stored = store.catalogue()?;
     let catalogue = config.catalogue(stored.as_ref())?;
+    for table in stored.iter().flat_map(|c| &c.tables) {
+        // Types that share a column type (i64, u64, bool, timestamp) differ here and not in the database.
+        if let Some((_, asked)) = catalogue.find(&table.name) {
+            same_schema(path, &table.name, &table.schema, &asked.schema)?;
+        }
+    }
     if catalogue.tables.is_empty() {
         return Err(OpenError::NoTables { path: path.to_owned(), store: store.url() });
     }
+    Ok(catalogue)
+}
+
+/// Makes the segment at `path`, loaded from its store; the caller holds the creation lock. `None` when
+/// another was first all the same.
+pub(crate) fn create(config: &Config, path: &Path) -> Result<Option<Arc<Space>>, OpenError> {
+    let made = build(config, path, |new| Segment::create_named(path, new))?;
+    let Some(space) = made else { return Ok(None) };
+    match space.segment().publish()? {
+        Published::Mine => Ok(Some(space)),
+        Published::Theirs => Ok(None),
+    }
+}
+
+/// Claims the store for a new segment, makes it with `make` and loads it.
+fn build(
+    config: &Config,
+    path: &Path,
+    make: impl FnOnce(&NewSegment<'_>) -> Result<Segment, SegmentError>,
+) -> Result<Option<Arc<Space>>, OpenError> {
+    let mut store = open_store(&config.store_url())?;
+    refuse_used_store(store.as_mut(), path)?;
+    let catalogue = new_catalogue(config, path, store.as_mut())?;
     let uuid = new_uuid();
-    let claim = claim(store.as_mut(), uuid, path, &catalogue)?;
+    let boot_id = random::hex(&process::boot_id());
+    let identity = SegmentIdentity { uuid, path: path.display().to_string(), boot_id };
+    let claim = store.claim(&identity, &catalogue)?;
     let (json, url) = (catalogue.to_json(), store.url());
     let new = NewSegment {
         geometry: geometry_of(&catalogue),
@@ -227,23 +269,9 @@ pub(crate) fn create(config: &Config, path: &Path) -> Result<Option<Arc<Space>>,
         store_url: &url,
         uuid,
     };
-    let Some(space) = Space::new(Segment::create_named(path, &new)?)? else { return Ok(None) };
+    let Some(space) = Space::new(make(&new)?)? else { return Ok(None) };
     load(&space, store.as_mut())?;
-    match space.segment().publish()? {
-        Published::Mine => Ok(Some(space)),
-        Published::Theirs => Ok(None),
-    }
-}
-
-fn claim(
-    store: &mut dyn Store,
-    uuid: [u8; 16],
-    path: &Path,
-    catalogue: &commonhold_core::catalogue::Catalogue,
-) -> Result<commonhold_store::Claim, StoreError> {
-    let boot_id = random::hex(&process::boot_id());
-    let identity = SegmentIdentity { uuid, path: path.display().to_string(), boot_id };
-    store.claim(&identity, catalogue)
+    Ok(Some(space))
 }
 
 /// Opens a store, making the folder of a default one.
@@ -301,28 +329,11 @@ fn load(space: &Arc<Space>, store: &mut dyn Store) -> Result<(), OpenError> {
 
 fn create_ephemeral(config: &Config) -> Result<Arc<Space>, OpenError> {
     crate::admin::sweep_ephemeral();
-    let mut store = open_store(&config.store_url())?;
     let name = match &config.segment {
         Some(name) => name.clone(),
         None => format!("{}{}", crate::admin::EPHEMERAL_PREFIX, random::hex(&random::uuid())),
     };
     let path = Path::new(commonhold_os::mapping::SHM_FOLDER).join(&name);
-    refuse_used_store(store.as_mut(), &path)?;
-    let catalogue = config.catalogue(store.catalogue()?.as_ref())?;
-    let uuid = new_uuid();
-    let claim = claim(store.as_mut(), uuid, &path, &catalogue)?;
-    let (json, url) = (catalogue.to_json(), store.url());
-    let new = NewSegment {
-        geometry: geometry_of(&catalogue),
-        catalogue: json.as_bytes(),
-        store_id: claim.store_id,
-        store_epoch: claim.epoch,
-        store_url: &url,
-        uuid,
-    };
-    let segment = Segment::create_ephemeral(&name, &new)?;
-    let in_use = OpenError::InUse { path, who: String::new() };
-    let space = Space::new(segment)?.ok_or(in_use)?;
-    load(&space, store.as_mut())?;
-    Ok(space)
+    let space = build(config, &path, |new| Segment::create_ephemeral(&name, new))?;
+    space.ok_or(OpenError::InUse { path, who: String::new() })
 }

@@ -141,6 +141,8 @@ fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
 /// From announcing to leaving; an error of the store ends it, to be tried again.
 fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(), TermError> {
     let handle = Handle::open(space)?;
+    // Everybody waits for the steward: he waits for nobody for long.
+    handle.set_room_wait(PACE);
     space.announce_steward(handle.entry_index())?;
     space.serve(true)?;
     let header = space.segment().header();

@@ -1,9 +1,9 @@
 //! The judge: compares what the workers acknowledged with what is in memory and in the database.
 
+use commonhold::Runtime;
 use commonhold::WriterId;
 use commonhold::catalogue::History;
 use commonhold::store::Check;
-use commonhold::Runtime;
 
 use crate::arena::{Arena, Violation};
 use crate::coordinator::Ended;

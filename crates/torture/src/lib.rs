@@ -152,7 +152,8 @@ impl Options {
             return no("--kill with --mode mutex: a killed holder of a pthread mutex blocks everyone for ever, which is what this runtime is for; use --mode cas".to_owned());
         }
         if self.kill > 0 && self.updates < 2 {
-            return no("--kill needs --updates 2 or more: a victim has made one and has one left".to_owned());
+            return no("--kill needs --updates 2 or more: a victim has made one and has one left"
+                .to_owned());
         }
         if self.kill > self.processes {
             return no(format!("--kill {} of {} processes", self.kill, self.processes));

@@ -14,7 +14,10 @@ use crate::{Options, TortureError, key};
 const BUSY: Duration = Duration::from_secs(600);
 
 /// Makes the database of a peer: one table, as the store lays it out.
-pub(crate) fn create_database(path: &std::path::Path, options: &Options) -> Result<(), TortureError> {
+pub(crate) fn create_database(
+    path: &std::path::Path,
+    options: &Options,
+) -> Result<(), TortureError> {
     let mut db = Connection::open(path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     let sql = "CREATE TABLE records (key TEXT PRIMARY KEY, value INTEGER, filler BLOB, _version INTEGER, _hash TEXT)";
@@ -39,7 +42,8 @@ fn open_database(path: &str) -> Result<Connection, TortureError> {
 /// What stands in the database: the sum of the values, and whether each version is its value plus one.
 pub(crate) fn database_state(path: &std::path::Path) -> Result<(i64, bool), TortureError> {
     let db = Connection::open(path)?;
-    let sql = "SELECT COALESCE(SUM(value), 0), COALESCE(SUM(_version <> value + 1), 0) FROM records";
+    let sql =
+        "SELECT COALESCE(SUM(value), 0), COALESCE(SUM(_version <> value + 1), 0) FROM records";
     let (sum, odd): (i64, i64) = db.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?)))?;
     Ok((sum, odd == 0))
 }
