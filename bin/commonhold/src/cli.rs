@@ -63,7 +63,6 @@ pub(crate) enum Command {
     Verify(Verify),
     Destroy(Destroy),
     Inspect(Inspect),
-    Top(Top),
     Torture(Torture),
     Replay(Replay),
     Doctor(Doctor),

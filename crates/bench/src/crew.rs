@@ -96,21 +96,6 @@ impl Crew {
         let (after, elapsed) = (self.counted(), start.elapsed());
         board.stop.0.store(1, Ordering::SeqCst);
         self.wait_until(&board.done, active as u64)?;
-        if std::env::var_os("BENCH_TRACE").is_some() {
-            eprintln!(
-                "trace {job:?} active {active}: window {} in {elapsed:?}; at the end counted {}, word {}, record {}, per worker {:?}",
-                after - before,
-                self.counted(),
-                board.word.0.load(Ordering::SeqCst),
-                board.record.first().map_or(0, |w| w.load(Ordering::SeqCst)),
-                self.arena
-                    .desks()
-                    .iter()
-                    .take(4)
-                    .map(|d| d.count.0.load(Ordering::SeqCst))
-                    .collect::<Vec<_>>()
-            );
-        }
         Ok(self.gather((after - before) as f64 / elapsed.as_secs_f64()))
     }
 
