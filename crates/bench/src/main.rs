@@ -8,6 +8,7 @@ mod peers;
 mod place;
 mod report;
 mod rows;
+mod watch;
 mod worker;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ fn run(args: &[String]) -> Outcome {
     let mut report = Report::start();
     for (number, row) in rows::ROWS {
         if wanted.is_empty() || wanted.contains(number) {
+            watch::forget();
             row(effort, &mut report).map_err(|e| format!("row {number}: {e}"))?;
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::Outcome;
+use crate::watch::{self, Watch};
 
 /// One way's figures over all turns, in nanoseconds an operation.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,7 @@ pub(crate) type Way<'a> = Box<dyn FnMut() -> Outcome<f64> + 'a>;
 
 /// Runs the ways in turns, after one turn to warm up.
 pub(crate) fn in_turns<const N: usize>(turns: u32, mut ways: [Way<'_>; N]) -> Outcome<[Figure; N]> {
+    let watch = Watch::start(&[])?;
     let mut samples = [const { Vec::new() }; N];
     for turn in 0..=turns {
         for (way, samples) in ways.iter_mut().zip(&mut samples) {
@@ -40,6 +42,7 @@ pub(crate) fn in_turns<const N: usize>(turns: u32, mut ways: [Way<'_>; N]) -> Ou
             }
         }
     }
+    watch::note(watch.share(&[])?);
     Ok(samples.map(|mut samples| Figure::of(&mut samples)))
 }
 

@@ -1,5 +1,7 @@
 //! The report: one line of a Markdown table a measurement, printed as soon as it is there.
 
+use crate::watch;
+
 /// One measurement; what is not set prints as a dash.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
@@ -17,6 +19,7 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     reached: u32,
+    unjudged: u32,
     missed: Vec<String>,
 }
 
@@ -46,29 +49,38 @@ impl Line {
 
 impl Report {
     pub(crate) fn start() -> Self {
-        println!("| row | what | ours | limit | peer | ratio | target | reached |");
-        println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+        println!("| row | what | ours | limit | peer | ratio | target | reached | others |");
+        println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
         Self::default()
     }
 
     pub(crate) fn add(&mut self, line: &Line) {
-        let reached = match line.reached {
-            None => "–",
-            Some(true) => "yes",
-            Some(false) => "**no**",
+        let disturbed = watch::worst();
+        let verdict = line.reached.filter(|_| disturbed <= watch::DISTURBED);
+        let reached = match (line.reached, verdict) {
+            (None, _) => "–".to_owned(),
+            (_, Some(true)) => "yes".to_owned(),
+            (_, Some(false)) => "**no**".to_owned(),
+            _ => "not judged".to_owned(),
         };
+        let reached = format!("{reached} | {:.0} %", 100.0 * disturbed);
         let cells = [&line.what, &line.ours, &line.limit, &line.peer, &line.ratio, &line.target]
             .map(|cell| if cell.is_empty() { "–" } else { cell.as_str() });
         println!("| {} | {} | {reached} |", line.row, cells.join(" | "));
-        match line.reached {
+        match verdict {
             Some(true) => self.reached += 1,
             Some(false) => self.missed.push(format!("{}: {}", line.row, line.what)),
-            None => {}
+            None => self.unjudged += u32::from(line.reached.is_some()),
         }
     }
 
     pub(crate) fn end(&self) {
-        println!("\n{} targets reached, {} missed", self.reached, self.missed.len());
+        println!(
+            "\n{} targets reached, {} missed, {} not judged because others used the machine",
+            self.reached,
+            self.missed.len(),
+            self.unjudged
+        );
         for missed in &self.missed {
             println!("- missed: row {missed}");
         }

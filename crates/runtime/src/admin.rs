@@ -57,7 +57,8 @@ pub fn create_tables(config: &Config, limit: Duration) -> Result<bool, OpenError
     }
     for table in &asked.tables {
         if let Some((_, found)) = there.catalogue().find(&table.name) {
-            same_schema(&path, &table.name, &found.schema, &table.schema)?;
+            let place = format!("segment {}", path.display());
+            same_schema(&place, &table.name, &found.schema, &table.schema)?;
         }
     }
     let url = there.segment().header().store_url.clone();

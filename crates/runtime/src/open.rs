@@ -69,11 +69,13 @@ pub enum OpenError {
         /// The segment's file.
         owner: String,
     },
-    /// The segment has the table with other fields.
-    #[error("segment {} has table `{table}` with {found}, not with {asked}; use those fields, or drain, destroy and create it anew", path.display())]
+    /// Segment or store has the table with other fields.
+    #[error(
+        "{place} has table `{table}` with {found}, not with {asked}; use those fields, or another name for the table"
+    )]
     OtherSchema {
-        /// Its file.
-        path: PathBuf,
+        /// The segment or the store.
+        place: String,
         /// The table.
         table: String,
         /// Its fields.
@@ -192,7 +194,7 @@ fn check(config: &Config, path: &Path, space: &Space) -> Result<(), OpenError> {
         let schema = wanted.schema()?;
         let found = space.catalogue().tables.get(position).map(|t| &t.schema);
         if let Some(found) = found {
-            same_schema(path, &wanted.name, found, &schema)?;
+            same_schema(&format!("segment {}", path.display()), &wanted.name, found, &schema)?;
         }
     }
     Ok(())
@@ -200,7 +202,7 @@ fn check(config: &Config, path: &Path, space: &Space) -> Result<(), OpenError> {
 
 /// Refuses a table that is there with other fields than those asked for.
 pub(crate) fn same_schema(
-    path: &Path,
+    place: &str,
     table: &str,
     found: &Schema,
     asked: &Schema,
@@ -213,7 +215,7 @@ pub(crate) fn same_schema(
         format!("({})", fields.join(", "))
     };
     let (found, asked) = (list(found), list(asked));
-    Err(OpenError::OtherSchema { path: path.to_owned(), table: table.to_owned(), found, asked })
+    Err(OpenError::OtherSchema { place: place.to_owned(), table: table.to_owned(), found, asked })
 }
 
 /// The catalogue of a new segment: what is asked for, over what the store has.
@@ -227,7 +229,12 @@ fn new_catalogue(
     for table in stored.iter().flat_map(|c| &c.tables) {
         // Types that share a column type (i64, u64, bool, timestamp) differ here and not in the database.
         if let Some((_, asked)) = catalogue.find(&table.name) {
-            same_schema(path, &table.name, &table.schema, &asked.schema)?;
+            same_schema(
+                &format!("store {}", store.url()),
+                &table.name,
+                &table.schema,
+                &asked.schema,
+            )?;
         }
     }
     if catalogue.tables.is_empty() {

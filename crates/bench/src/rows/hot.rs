@@ -20,6 +20,7 @@ struct Point {
 }
 
 fn point(effort: Effort, processes: usize) -> Outcome<Point> {
+    crate::watch::forget();
     let place = Place::both::<244>(processes as u32 + 16, 0)?;
     let crew = Crew::start(processes, &place.path()?)?;
     let time = Duration::from_millis(effort.of(1000, 400));
@@ -43,7 +44,8 @@ pub(crate) fn one_record(effort: Effort, report: &mut Report) -> Outcome {
     for processes in effort.of(&[1, 8, 64, 1000][..], &[1, 8, 64]) {
         let point = point(effort, *processes)?;
         add_point(report, *processes, &point);
-        let alone = *alone.get_or_insert(point.rates[0]);
+        let (alone, before) = *alone.get_or_insert((point.rates[0], crate::watch::worst()));
+        crate::watch::note(before);
         if *processes > 1 {
             let share = point.rates[0] / alone;
             let ours = format!("{} of {}", rate(point.rates[0]), rate(alone));
