@@ -160,7 +160,7 @@ fn other_fields_are_refused() {
     let error = refused(stage.there().table(TableConfig::of::<Item>("more")));
     says(&error, &["`more`", "full, latest", "create it first"]);
     admin::destroy(&stage.there(), LIMIT, false).unwrap();
-    says(&refused(stage.config().table(other)), &["store.db", "full", "change the schema back"]);
+    says(&refused(stage.config().table(other)), &["full", "n:u64"]);
     drop(stage.open());
     comes_back(&stage);
 }

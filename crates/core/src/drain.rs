@@ -7,12 +7,20 @@
 //! Full history: the chain of previous cells from head down to `persisted` is the journal. Only the steward
 //! moves `persisted` and frees cells above it, so while he walks, the chain stands. Latest history: one
 //! consistent copy of the head.
+//!
+//! **Incarnations**: a key that was deleted and came again is two records in two slots, and the store must get the
+//! first one's rows before or with the second one's. Who inserts over a deletion has the old slot flagged before the
+//! new record can be found. So when the steward has collected the new one, the old slot was collected, now or
+//! earlier, since it was deleted; or its flag is set, and [`Handle::collect`] takes it into the same batch. If an
+//! earlier state of it is in the batch already, the new record waits for the next one.
+
+use std::collections::BTreeSet;
 
 use commonhold_segment::sync::{Fault, Ordering, fence, planted};
 
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::head::Head;
+use crate::head::{Head, NO_CELL};
 use crate::pool::Kind;
 use crate::read::{Found, Snapshot, snapshot};
 use crate::row::Row;
@@ -37,6 +45,10 @@ struct Mark {
     record: RecordRef,
     head: Head,
     version: u64,
+    /// Which rows of the batch are its own: from the first to before the second.
+    rows: (usize, usize),
+    /// Nothing of the record is stored yet, and its table has had deletions: it may have a predecessor.
+    succeeds: bool,
     /// The cells that are no longer needed once the head is stored, with their generations.
     chain: Vec<(u32, u64)>,
     deleted: bool,
@@ -86,8 +98,61 @@ impl Handle {
                 break;
             }
         }
+        if drained.marks.iter().any(|m| m.succeeds) {
+            self.collect_predecessors(&view, &mut drained)?;
+        }
         drained.floor = view.control(TableControl::Floor)?.load(Ordering::SeqCst);
         Ok(drained)
+    }
+
+    /// Takes the flagged predecessors of the batch's records into it, and brings the rows of each key in order.
+    fn collect_predecessors(
+        &self,
+        table: &TableView<'_>,
+        drained: &mut Drained,
+    ) -> Result<(), Error> {
+        let mut late = BTreeSet::new();
+        let mut known = 0;
+        while known < drained.marks.len() {
+            known = drained.marks.len();
+            let taken: BTreeSet<u32> = drained.marks.iter().map(|m| m.record.slot).collect();
+            let succeeding = drained.marks.iter().filter(|m| m.succeeds);
+            let keys: BTreeSet<u64> = succeeding.map(|m| m.record.prefix).collect();
+            for (index, prefix) in flagged_deletions(table) {
+                if !keys.contains(&prefix) {
+                    continue;
+                }
+                if taken.contains(&index) {
+                    late.insert((prefix, index));
+                    continue;
+                }
+                unflag(table, index);
+                self.collect_slot(table, &table.slot(index)?, drained)?;
+            }
+        }
+        for (prefix, slot) in late {
+            self.put_off(table, drained, prefix, slot);
+        }
+        drained.rows.retain(|row| !row.key.is_empty());
+        // Of one record they are in order already; of two with one key the versions decide.
+        drained.rows.sort_by_key(|row| row.version);
+        Ok(())
+    }
+
+    /// Takes the records that came after the one in `slot` out of the batch.
+    fn put_off(&self, table: &TableView<'_>, drained: &mut Drained, prefix: u64, slot: u32) {
+        let of_slot = |m: &&Mark| m.record.slot == slot;
+        let Some(version) = drained.marks.iter().find(of_slot).map(|m| m.version) else { return };
+        let later = |m: &Mark| m.record.prefix == prefix && m.version > version;
+        let (off, stay): (Vec<Mark>, Vec<Mark>) =
+            std::mem::take(&mut drained.marks).into_iter().partition(later);
+        drained.marks = stay;
+        for mark in off {
+            for row in drained.rows.get_mut(mark.rows.0..mark.rows.1).unwrap_or_default() {
+                row.key.clear(); // no key is empty
+            }
+            self.space().flag(table, mark.record.slot);
+        }
     }
 
     fn collect_slot(
@@ -124,7 +189,10 @@ impl Handle {
         if deleted {
             crate::insert::raise_floor(table, version)?;
         }
-        drained.marks.push(Mark { record, head, version, chain, deleted });
+        let rows = (first, drained.rows.len());
+        // With the first version after a floor of 0 no record of the table was deleted before it.
+        let succeeds = persisted.cell() == NO_CELL && persisted.tag() != 0;
+        drained.marks.push(Mark { record, head, version, rows, succeeds, chain, deleted });
         Ok(())
     }
 
@@ -205,6 +273,46 @@ impl Handle {
             self.space().flag(&view, mark.record.slot);
         }
         Ok(())
+    }
+}
+
+/// Flagged slots whose record is deleted, each with the hash prefix of its key.
+fn flagged_deletions(table: &TableView<'_>) -> Vec<(u32, u64)> {
+    let mut found = Vec::new();
+    let words = table.words.get(table.layout.dirty.clone()).unwrap_or_default();
+    for (base, word) in (0_u32..).step_by(64).zip(words) {
+        let mut bits = word.load(Ordering::SeqCst);
+        while bits != 0 {
+            let index = base + bits.trailing_zeros();
+            bits &= bits - 1;
+            found.extend(deleted_prefix(table, index).map(|prefix| (index, prefix)));
+        }
+    }
+    found
+}
+
+/// The hash prefix of the key in slot `index`, if its record is deleted.
+fn deleted_prefix(table: &TableView<'_>, index: u32) -> Option<u64> {
+    let slot = table.slot(index).ok()?;
+    let word = Word::load(slot.word, Ordering::Acquire);
+    let deleted = || {
+        let cell = table.cell(Head::load(slot.head, Ordering::Acquire).cell()).ok()?;
+        Some(crate::table::Place::from_bits(cell.place.load(Ordering::Relaxed)).deleted())
+    };
+    let gone = match word.phase() {
+        Phase::Retired => true,
+        Phase::Published => deleted()?,
+        Phase::Free | Phase::Owned => false,
+    };
+    if gone { slot.key(word.generation()).map(|(_, prefix)| prefix) } else { None }
+}
+
+/// Clears the flag of a slot that is then collected.
+fn unflag(table: &TableView<'_>, index: u32) {
+    let words = table.words.get(table.layout.dirty.clone()).unwrap_or_default();
+    if let Some(word) = words.get(index as usize / 64) {
+        word.fetch_and(!(1 << (index % 64)), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 }
 

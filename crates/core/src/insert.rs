@@ -120,6 +120,8 @@ impl Handle {
             Entry::Moved => return Ok(None),
             Entry::Deleted(entry, version) => {
                 raise_floor(table, version)?;
+                // The deleter may not have come to it yet; see drain.rs on incarnations.
+                self.space().flag(table, entry.slot);
                 entries.retain(|e| *e != entry);
             }
         }

@@ -160,10 +160,15 @@ impl Space {
     /// # Errors
     /// [`Error`] when the segment is damaged or the locks do not work.
     pub fn reap(&self, thorough: bool) -> Result<Swept, Error> {
-        Ok(self
-            .with_reaper(|lock| self.reap_with(lock, thorough))?
-            .transpose()?
-            .unwrap_or_default())
+        self.try_reap(thorough).map(Option::unwrap_or_default)
+    }
+
+    /// Like [`Space::reap`]; `None` when another thread of this process is at it.
+    ///
+    /// # Errors
+    /// As [`Space::reap`].
+    pub fn try_reap(&self, thorough: bool) -> Result<Option<Swept>, Error> {
+        self.with_reaper(|lock| self.reap_with(lock, thorough))?.transpose()
     }
 
     fn reap_with(&self, lock: &LockFile, thorough: bool) -> Result<Swept, Error> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use commonhold_core::catalogue::Catalogue;
 use commonhold_core::record::Record;
+use commonhold_core::sweep::Swept;
+use commonhold_core::wait::Deadline;
 use commonhold_core::{Error, Handle, Space};
 use commonhold_store::Store;
 
@@ -15,6 +17,9 @@ use crate::dynamic::DynamicTable;
 use crate::open::{OpenError, open};
 use crate::steward::Candidate;
 use crate::table::Table;
+
+/// The longest wait for a sweep of another thread.
+const SWEEP_WAIT: Duration = Duration::from_secs(60);
 
 /// One process's way to one segment. Share it between threads; each takes its own tables from it.
 ///
@@ -115,12 +120,25 @@ impl Runtime {
         self.handle()?.wait_drained(limit)
     }
 
-    /// Frees what dead participants left.
+    /// Frees what participants left that are dead when this is called.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the segment is damaged.
-    pub fn sweep(&self) -> Result<commonhold_core::sweep::Swept, Error> {
-        self.space.reap(true)
+    /// [`Error::Corrupt`] when the segment is damaged; [`Error::Timeout`] when another thread sweeps for
+    /// longer than a minute.
+    pub fn sweep(&self) -> Result<Swept, Error> {
+        let deadline = Deadline::after(SWEEP_WAIT);
+        loop {
+            // The steward's thread may be at it, and may have looked at an entry before its owner died.
+            if let Some(swept) = self.space.try_reap(true)? {
+                return Ok(swept);
+            }
+            if deadline.left().is_none() {
+                let what = "another thread's sweep".to_owned();
+                let waited_ms = deadline.waited().as_millis() as u64;
+                return Err(Error::Timeout { what, waited_ms, why: String::new() });
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// A connection of its own to the segment's store, for reading.
