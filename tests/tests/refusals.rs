@@ -156,7 +156,7 @@ fn other_fields_are_refused() {
     let other = TableConfig::new(FULL, &["owner:i64", "n:u64"]);
     let error = refused(stage.there().table(other.clone()));
     assert!(matches!(error, OpenError::OtherSchema { .. }), "{error}");
-    says(&error, &["`full`", "n:i64", "n:u64", "drain, destroy and create"]);
+    says(&error, &["`full`", "n:i64", "n:u64", "use those fields"]);
     let error = refused(stage.there().table(TableConfig::of::<Item>("more")));
     says(&error, &["`more`", "full, latest", "create it first"]);
     admin::destroy(&stage.there(), LIMIT, false).unwrap();

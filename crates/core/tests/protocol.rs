@@ -106,6 +106,42 @@ fn one_record_from_insert_to_delete_in_both_histories() {
 }
 
 #[test]
+fn a_key_that_comes_again_is_stored_in_the_order_of_its_versions() {
+    for history in [History::Full, History::Latest] {
+        let space = space_of(history, 200, 0);
+        let (handle, steward) = (Handle::open(&space).unwrap(), Handle::open(&space).unwrap());
+        for i in 0..200 {
+            assert!(insert(&handle, &format!("k{i}"), i));
+        }
+        drain(&steward, &mut Vec::new());
+        // Room in the first slots, for keys from the last ones.
+        (0..20).for_each(|i| assert!(delete(&handle, &format!("k{i}"))));
+        drain(&steward, &mut Vec::new());
+        for limit in [1, 3, 1000] {
+            let mut last: BTreeMap<String, u64> = BTreeMap::new();
+            for key in ["k197", "k198", "k199"] {
+                add(&handle, key, 1).unwrap();
+                assert!(delete(&handle, key) && insert(&handle, key, 0));
+                assert!(delete(&handle, key) && insert(&handle, key, 0));
+            }
+            loop {
+                let mut drained = steward.collect(0, limit).unwrap();
+                if drained.is_empty() {
+                    break;
+                }
+                for row in std::mem::take(&mut drained.rows) {
+                    let before = last.insert(row.key.clone(), row.version).unwrap_or(0);
+                    assert!(row.version > before, "{history}: {} after {before}", row.version);
+                }
+                steward.complete(&drained).unwrap();
+            }
+            assert_eq!(last.len(), 3);
+        }
+        assert_eq!(space.figures(0).unwrap().slots.published, 180);
+    }
+}
+
+#[test]
 fn a_stale_handle_changes_nothing() {
     let space = space_of(History::Latest, 1, 0);
     let (handle, steward) = (Handle::open(&space).unwrap(), Handle::open(&space).unwrap());

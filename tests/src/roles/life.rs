@@ -8,13 +8,14 @@ use super::{Ended, attach as attach_to, say, told};
 use crate::random::Random;
 use crate::stage::{FULL, Item, LATEST, LIMIT};
 
-/// Attaches, works a little, leaves, again and again until it is killed.
+/// Attaches, works a little, leaves, again and again until it is killed; or stays for that once it has worked.
 pub(super) fn attach(segment: &str, args: &[&str]) -> Ended {
     let [seed] = args[..] else { return Err("attach: arguments".into()) };
     let mut random = Random::new(seed.parse()?);
     let mut first = true;
     loop {
         let runtime = attach_to(segment, false)?;
+        let mut tables = Vec::new();
         for name in [FULL, LATEST] {
             let table: Table<Item> = runtime.table(name)?;
             let number = random.below(24);
@@ -34,9 +35,13 @@ pub(super) fn attach(segment: &str, args: &[&str]) -> Ended {
                     Err(e) => return Err(e.into()),
                 }
             }
+            tables.push(table);
         }
         if std::mem::take(&mut first) {
             say("going");
+            while random.below(4) > 0 {
+                nix::unistd::pause();
+            }
         }
     }
 }
