@@ -14,7 +14,7 @@ torture *args:
 
 # the benchmarks
 bench *args:
-    cargo bench --locked -p commonhold-bench {{ args }}
+    cargo run --release --locked -p commonhold-bench --
 
 # clippy, and what may come into the tree
 lint:

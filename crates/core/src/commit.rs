@@ -64,12 +64,6 @@ pub(crate) fn note(table: &TableView<'_>, record: RecordRef) -> u64 {
     ((table.position as u64) << 32 | u64::from(record.slot)) + 1
 }
 
-/// How an attempt ended.
-enum Attempt {
-    Won(Committed),
-    Lost,
-}
-
 impl Handle {
     /// Updates `record`: `compute` gets the current payload and appends the next one. It may run several
     /// times and must be pure. `None` when the record is gone: look its key up again.
@@ -125,8 +119,11 @@ impl Handle {
                 break Err(UpdateError::Refused(refused));
             }
             match self.attempt(&view, &slot, record, delete, time, &scratch) {
-                Ok(Attempt::Won(committed)) => break Ok(Some(committed)),
-                Ok(Attempt::Lost) => backoff.spin(),
+                Ok(Some(hash)) => {
+                    let version = scratch.seen.version.wrapping_add(1);
+                    break Ok(Some(self.committed(table, record, version, hash)));
+                }
+                Ok(None) => backoff.spin(),
                 Err(e) => break Err(e.into()),
             }
         };
@@ -134,6 +131,7 @@ impl Handle {
         result
     }
 
+    /// Steps 4 to 9: the state hash of the version that was committed, or `None` when another was first.
     #[inline]
     fn attempt(
         &self,
@@ -143,21 +141,21 @@ impl Handle {
         deleted: bool,
         time: i64,
         scratch: &Scratch,
-    ) -> Result<Attempt, Error> {
+    ) -> Result<Option<u64>, Error> {
         self.check_fork()?;
         let seen = &scratch.seen;
         let version = seen.version.wrapping_add(1);
         let owned = self.spare(table)?;
         let draft = Draft { record, version, previous: seen.head.position(), deleted, time };
-        let committed = self.write(table, owned, &draft, &scratch.next)?;
+        let hash = self.write(table, owned, &draft, &scratch.next)?;
         let entry = self.entry()?;
         entry.noted.store(note(table, record), Ordering::Relaxed);
         if !seen.head.displace(slot.head, Head::new(owned.index, version)) {
             bump(entry.lost);
-            return Ok(Attempt::Lost);
+            return Ok(None);
         }
         self.keep_spare(table, None);
-        self.count_commit(table.position)?;
+        self.count_commit(table.position, &entry);
         let cell = table.cell(owned.index)?;
         owned.word.exchange(cell.word, owned.word.published());
         self.space().flag(table, slot.index);
@@ -165,10 +163,23 @@ impl Handle {
         if !table.is_full_history() {
             self.take_displaced(table, seen)?;
         }
-        Ok(Attempt::Won(committed))
+        Ok(Some(hash))
     }
 
-    /// Step 5: everything behind the cell's word.
+    /// A commit that this handle just made and counted.
+    #[inline]
+    pub(crate) fn committed(
+        &self,
+        table: usize,
+        record: RecordRef,
+        version: u64,
+        hash: u64,
+    ) -> Committed {
+        let (clock, writer) = (Clock::of(self.seen()), self.writer());
+        Committed { table, record, version, hash, clock, writer, sequence: self.sequence(table) }
+    }
+
+    /// Step 5: everything behind the cell's word; the state hash.
     #[inline]
     pub(crate) fn write(
         &self,
@@ -176,7 +187,7 @@ impl Handle {
         owned: Owned,
         draft: &Draft,
         payload: &[u8],
-    ) -> Result<Committed, Error> {
+    ) -> Result<u64, Error> {
         let limit = table.layout.geometry.payload_bytes as usize;
         if payload.len() > limit {
             return Err(table.corrupt("a payload's length", 0, payload.len() as u64));
@@ -198,15 +209,13 @@ impl Handle {
         cell.writer.store(self.writer().to_bits(), Ordering::Relaxed);
         cell.sequence.store(sequence, Ordering::Relaxed);
         cell.time.store(draft.time.cast_unsigned(), Ordering::Relaxed);
-        let clock = Clock::next(self.seen(), self.lane());
         let (lanes, rest) = cell.rest.split_at(self.lane_count().min(cell.rest.len()));
         for (lane, (to, seen)) in lanes.iter().zip(self.seen()).enumerate() {
             let tick = u64::from(lane == self.lane());
             to.store(seen.get().saturating_add(tick), Ordering::Relaxed);
         }
         store_bytes(rest, payload);
-        let (version, record, writer) = (draft.version, draft.record, self.writer());
-        Ok(Committed { table: table.position, record, version, hash, clock, writer, sequence })
+        Ok(hash)
     }
 
     /// Step 9: the displaced cell, still at the generation that was read, becomes this handle's spare.

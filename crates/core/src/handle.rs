@@ -234,13 +234,12 @@ impl Handle {
 
     /// Counts a commit.
     #[inline]
-    pub(crate) fn count_commit(&self, position: usize) -> Result<(), Error> {
+    pub(crate) fn count_commit(&self, position: usize, entry: &EntryView<'_>) {
         if let Some(local) = self.tables.get(position) {
             local.sequence.set(local.sequence.get() + 1);
         }
         self.tick();
-        crate::participant::bump(self.entry()?.commits);
-        Ok(())
+        crate::participant::bump(entry.commits);
     }
 
     /// What this handle has seen, lane by lane.

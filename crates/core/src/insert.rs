@@ -133,9 +133,9 @@ impl Handle {
             None => self.reserve(table, key)?,
         };
         let record = reservation.record();
-        let committed = self.stage(table, &reservation, payload);
+        let staged = self.stage(table, &reservation, payload);
         let reservation = reserved.insert(reservation);
-        let committed = committed?;
+        let (version, hash) = staged?;
         let (slot, generation) = (record.slot, record.generation);
         entries.push(IndexEntry { slot, tag: place.tag, generation });
         if planted(Fault::StaleBucket) {
@@ -148,6 +148,7 @@ impl Handle {
         }
         self.settle(table, reservation)?;
         *reserved = None;
+        let committed = self.committed(table.position, record, version, hash);
         Ok(Some(Inserted::Committed(committed)))
     }
 
@@ -194,13 +195,13 @@ impl Handle {
         Ok(Reservation { slot, cell, prefix })
     }
 
-    /// Steps 3 and 4: the version, the cell, the slot's head. The slot is ours and nobody is led to it.
+    /// Steps 3 and 4: the version, the cell, the slot's head; version and hash. The slot is ours and nobody is led to it.
     fn stage(
         &self,
         table: &TableView<'_>,
         reservation: &Reservation,
         payload: &[u8],
-    ) -> Result<Committed, Error> {
+    ) -> Result<(u64, u64), Error> {
         let slot = table.slot(reservation.slot.index)?;
         let before = table.control(TableControl::Floor)?.load(Ordering::SeqCst);
         let version = before.wrapping_add(1);
@@ -208,10 +209,10 @@ impl Handle {
         let record = reservation.record();
         let time = wall_micros();
         let draft = Draft { record, version, previous: none, deleted: false, time };
-        let committed = self.write(table, reservation.cell, &draft, payload)?;
+        let hash = self.write(table, reservation.cell, &draft, payload)?;
         Head::replace(slot.persisted, none);
         self.publish_first(table, reservation, Head::new(reservation.cell.index, version))?;
-        Ok(committed)
+        Ok((version, hash))
     }
 
     /// Makes the reservation's cell the head of its slot and frees the cell that was left there.
@@ -244,7 +245,7 @@ impl Handle {
     fn settle(&self, table: &TableView<'_>, reservation: &Reservation) -> Result<(), Error> {
         let slot = table.slot(reservation.slot.index)?;
         let cell = table.cell(reservation.cell.index)?;
-        self.count_commit(table.position)?;
+        self.count_commit(table.position, &self.entry()?);
         reservation.cell.word.exchange(cell.word, reservation.cell.word.published());
         let word = reservation.slot.word;
         word.exchange(slot.word, word.published());
