@@ -14,7 +14,7 @@ torture *args:
 
 # the benchmarks
 bench *args:
-    cargo run --release --locked -p commonhold-bench --
+    cargo run --release --locked -p commonhold-bench -- {{ args }}
 
 # clippy, and what may come into the tree
 lint:
