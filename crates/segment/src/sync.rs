@@ -9,7 +9,7 @@
 //! free cells), that side has a real `SeqCst` fence between the two.
 //!
 //! With `loom` there are two more things for models: faults that can be planted ([`planted`]) and deaths
-//! ([`model::dies_after`]). Neither exists in a normal build.
+//! (`model::dies_after`). Neither exists in a normal build.
 
 #[cfg(not(feature = "loom"))]
 pub use std::sync::atomic::{AtomicU64, Ordering, fence};
