@@ -146,6 +146,11 @@ impl Handle {
         let seen = &scratch.seen;
         let version = seen.version.wrapping_add(1);
         let owned = self.spare(table)?;
+        // The hash is most of an attempt: not for one that is lost already.
+        if Head::load(slot.head, Ordering::Relaxed).position() != seen.head.position() {
+            bump(self.entry()?.lost);
+            return Ok(None);
+        }
         let draft = Draft { record, version, previous: seen.head.position(), deleted, time };
         let hash = self.write(table, owned, &draft, &scratch.next)?;
         let entry = self.entry()?;

@@ -23,7 +23,10 @@ const SWEEP_WAIT: Duration = Duration::from_secs(60);
 
 /// One process's way to one segment. Share it between threads; each takes its own tables from it.
 ///
-/// Dropping it drains what is committed, if this process is the steward, and hands the role over.
+/// Dropping it drains what is committed, if this process is the steward, and hands the role over. Tables that
+/// outlive it commit as before, but this process then has no candidate left to store what they commit: another
+/// process must, or the next one that attaches. The same holds in a forked child that uses inherited tables only,
+/// until it takes a handle or a table of its own from the runtime.
 #[derive(Debug)]
 pub struct Runtime {
     space: Arc<Space>,

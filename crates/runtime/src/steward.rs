@@ -128,7 +128,8 @@ fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
         let _ = space.set_steward_message(&error.to_string());
         if stop.load(Ordering::Acquire) {
             let since = *leaving.get_or_insert_with(Instant::now);
-            if since.elapsed() >= LEAVE_WITHIN {
+            let hopeless = matches!(&error, TermError::Store(e) if !e.is_transient());
+            if hopeless || since.elapsed() >= LEAVE_WITHIN {
                 break;
             }
         }

@@ -211,7 +211,9 @@ impl<T: Record, H: Borrow<Handle>> Table<T, H> {
     }
 
     /// Changes `key` as one atomic step: `change` gets the current state and makes the next one of it. It may
-    /// run several times, must be pure, and may refuse; if it refuses or panics, nothing is changed.
+    /// run several times, must be pure, and may refuse; if it refuses or panics, nothing is changed. It may use
+    /// other records through the same participant, but a closure that commits to the very record it is
+    /// changing is always beaten by itself and never ends.
     ///
     /// # Errors
     /// [`UpdateError::Refused`]; [`Error::NotFound`], [`Error::Field`], [`Error::Full`].
