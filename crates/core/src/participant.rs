@@ -195,7 +195,10 @@ impl Space {
                 dead.insert(index, before);
             }
         }
-        let swept = if dead.is_empty() { Ok(Swept::default()) } else { sweep(self, &dead) };
+        // Thorough also where nobody died: a living owner who marked his cell Published only after it was
+        // displaced and stored left a cell that nobody else frees.
+        let idle = dead.is_empty() && !thorough;
+        let swept = if idle { Ok(Swept::default()) } else { sweep(self, &dead) };
         for (index, entry) in locked {
             if swept.is_ok() {
                 self.wake_noted(&entry);
