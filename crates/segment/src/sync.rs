@@ -9,7 +9,8 @@
 //! free cells), that side has a real `SeqCst` fence between the two.
 //!
 //! With `loom` there are two more things for models: faults that can be planted ([`planted`]) and deaths
-//! (`model::dies_after`). Neither exists in a normal build.
+//! (`model::dies_after`). With `faults`, the faults can be planted in real processes (`plant`). Neither exists in a
+//! normal build.
 
 #[cfg(not(feature = "loom"))]
 pub use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -66,12 +67,62 @@ pub enum Fault {
     NoCollectFence,
 }
 
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 18] = [
+        Self::NoSecondLook,
+        Self::NoGenerationCheck,
+        Self::NoReadFence,
+        Self::NoWriteFence,
+        Self::NoBump,
+        Self::NoSlotGeneration,
+        Self::NoHeadWake,
+        Self::NoRoomWake,
+        Self::NoLookAfterMark,
+        Self::FlagClearedLate,
+        Self::NoLookAtFlags,
+        Self::NoRing,
+        Self::SweepLiving,
+        Self::SweepReused,
+        Self::StaleBucket,
+        Self::NoFloor,
+        Self::NoAnnounceFence,
+        Self::NoCollectFence,
+    ];
+}
+
 /// Whether a model has planted `fault`: never, in a normal build.
-#[cfg(not(feature = "loom"))]
+#[cfg(not(any(feature = "loom", feature = "faults")))]
 #[inline]
 #[must_use]
 pub const fn planted(_fault: Fault) -> bool {
     false
+}
+
+#[cfg(all(feature = "faults", not(feature = "loom")))]
+pub use faults::{plant, planted};
+
+/// Faults planted in a process, for checks on real memory. Not in a normal build.
+#[cfg(all(feature = "faults", not(feature = "loom")))]
+mod faults {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::Fault;
+
+    /// The fault's number plus one; 0: none.
+    static PLANTED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Plants `fault`, or none, in this process and those that it forks.
+    pub fn plant(fault: Option<Fault>) {
+        PLANTED.store(fault.map_or(0, |f| f as usize + 1), Ordering::Relaxed);
+    }
+
+    /// Whether `fault` is planted.
+    #[must_use]
+    #[inline]
+    pub fn planted(fault: Fault) -> bool {
+        PLANTED.load(Ordering::Relaxed) == fault as usize + 1
+    }
 }
 
 #[cfg(feature = "loom")]

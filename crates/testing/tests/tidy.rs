@@ -13,7 +13,7 @@ use commonhold_testing::tidy::{layers, source};
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 /// Folders of `crates` in which `unsafe` may stand.
-const UNSAFE_CRATES: [&str; 5] = ["os", "segment", "torture", "bench", "testing"];
+const UNSAFE_CRATES: [&str; 6] = ["os", "segment", "torture", "bench", "testing", "proof"];
 /// Folders of `crates` that forbid it in so many words.
 const FORBIDDING_CRATES: [&str; 6] =
     ["core", "store", "runtime", "systems", "commonhold", "derive"];
@@ -31,7 +31,9 @@ fn tree() -> &'static [TextFile] {
 /// Source of the crates that users link.
 fn library_source(file: &TextFile) -> bool {
     file.is_crate_source()
-        && file.crate_folder().is_some_and(|folder| !["testing", "bench"].contains(&folder))
+        && file
+            .crate_folder()
+            .is_some_and(|folder| !["testing", "bench", "proof"].contains(&folder))
 }
 
 /// Fails with every breach of `rule` in the files that `applies` to, of which there must be some.

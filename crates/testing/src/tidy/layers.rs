@@ -19,8 +19,8 @@ pub const LAYERS: [&[&str]; 9] = [
 pub const ALONE: [&str; 1] = ["commonhold-derive"];
 
 /// Crates for developers: they may depend on anything, and nothing that is shipped depends on them.
-pub const FOR_DEVELOPERS: [&str; 3] =
-    ["commonhold-testing", "commonhold-bench", "commonhold-tests"];
+pub const FOR_DEVELOPERS: [&str; 4] =
+    ["commonhold-testing", "commonhold-bench", "commonhold-tests", "commonhold-proof"];
 
 /// A crate of the workspace, with the crates of the workspace that it is built from. Dev-dependencies are not
 /// among them: tests may use what they like.
