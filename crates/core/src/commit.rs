@@ -154,7 +154,9 @@ impl Handle {
         let draft = Draft { record, version, previous: seen.head.position(), deleted, time };
         let hash = self.write(table, owned, &draft, &scratch.next)?;
         let entry = self.entry()?;
-        entry.noted.store(note(table, record), Ordering::Relaxed);
+        if !planted(Fault::NoNote) {
+            entry.noted.store(note(table, record), Ordering::Relaxed);
+        }
         if !seen.head.displace(slot.head, Head::new(owned.index, version)) {
             bump(entry.lost);
             return Ok(None);
@@ -162,6 +164,9 @@ impl Handle {
         self.keep_spare(table, None);
         self.count_commit(table.position, &entry);
         let cell = table.cell(owned.index)?;
+        if planted(Fault::BlindMark) {
+            cell.word.store(owned.word.published().bits(), Ordering::Release);
+        }
         owned.word.exchange(cell.word, owned.word.published());
         self.space().flag(table, slot.index);
         signal(table.control(TableControl::Watch)?);

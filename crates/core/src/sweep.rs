@@ -15,7 +15,7 @@
 //! once, and run beside every other operation.
 
 use commonhold_os::lock::Mode;
-use commonhold_segment::sync::Ordering;
+use commonhold_segment::sync::{Fault, Ordering, planted};
 
 use crate::error::Error;
 use crate::head::{Head, NO_CELL};
@@ -96,7 +96,7 @@ fn sweep_pool(
 ) -> Result<(), Error> {
     for (index, atomic) in table.pool(kind).words() {
         let word = Word::load(atomic, Ordering::Acquire);
-        if word.phase() == Phase::Free {
+        if word.phase() == Phase::Free && !planted(Fault::NoHintRepair) {
             table.pool(kind).hint_free(index); // its hint may have died with who freed it
         }
         let of_dead = dead.owns(space, word);
@@ -134,7 +134,8 @@ fn judge_cell(table: &TableView<'_>, index: u32, of_dead: bool) -> Result<Verdic
         if !table.is_full_history() {
             return Ok(Verdict::Free);
         }
-        let on_chain = of_dead && chain_holds(table, head, persisted, index)?;
+        let walks = of_dead && !planted(Fault::NoChainWalk);
+        let on_chain = walks && chain_holds(table, head, persisted, index)?;
         if Head::load(slot.persisted, Ordering::SeqCst).position() != persisted.position() {
             continue;
         }
@@ -194,11 +195,11 @@ fn sweep_slots(
             continue;
         }
         let named = match slot.key(word.generation()) {
-            Some((key, _)) => {
+            Some((key, _)) if !planted(Fault::NoBucketLook) => {
                 let bucket = table.read_bucket(table.place_of(&key).bucket)?;
                 bucket.entries.iter().any(|e| e.names(slot.index, word.generation()))
             }
-            None => false,
+            _ => false,
         };
         if named {
             if word.exchange(slot.word, word.published()) {

@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) only: Option<u64>,
     /// What the check itself shall do wrong.
     pub(crate) sabotage: Option<String>,
+    /// Something is planted: the first violation is enough.
+    pub(crate) planted: bool,
     /// An empty folder in shared memory that is removed afterwards.
     pub(crate) folder: PathBuf,
 }
@@ -76,6 +78,11 @@ impl Plan {
         self.sabotage.as_deref() == Some(what)
     }
 
+    /// Whether enough went wrong to stop.
+    pub(crate) fn has_enough(&self, outcome: &Outcome) -> bool {
+        outcome.violations.len() >= if self.planted { 1 } else { VIOLATIONS_MAX }
+    }
+
     /// `fast` or, in the long part, `long`.
     pub(crate) fn of<T>(&self, fast: T, long: T) -> T {
         if self.long { long } else { fast }
@@ -96,11 +103,6 @@ impl Outcome {
             self.violation(text());
         }
         holds
-    }
-
-    /// Whether enough went wrong to stop.
-    pub(crate) fn is_hopeless(&self) -> bool {
-        self.violations.len() >= VIOLATIONS_MAX
     }
 
     /// Takes what another part of the check found.

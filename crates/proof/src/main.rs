@@ -9,8 +9,12 @@
 
 mod check;
 mod checks;
+mod fork;
 mod run;
+mod steps;
 mod table;
+mod trace;
+mod watch;
 
 use std::process::ExitCode;
 

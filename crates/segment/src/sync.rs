@@ -65,11 +65,21 @@ pub enum Fault {
     NoAnnounceFence,
     /// What the steward reads after clearing flags is not ordered by a fence.
     NoCollectFence,
+    /// A committer does not note the slot in his entry before the exchange.
+    NoNote,
+    /// A committer marks his cell Published whatever became of it meanwhile.
+    BlindMark,
+    /// The sweep leaves the hints of free things as they are.
+    NoHintRepair,
+    /// The sweep frees a dead one's reserved slot without a look at its bucket.
+    NoBucketLook,
+    /// The sweep takes a dead one's cell for unreferenced when it is not the head.
+    NoChainWalk,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -88,6 +98,11 @@ impl Fault {
         Self::NoFloor,
         Self::NoAnnounceFence,
         Self::NoCollectFence,
+        Self::NoNote,
+        Self::BlindMark,
+        Self::NoHintRepair,
+        Self::NoBucketLook,
+        Self::NoChainWalk,
     ];
 }
 

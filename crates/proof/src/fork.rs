@@ -1,0 +1,75 @@
+//! Forked processes: children of a check, and several processes that share its work.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid};
+
+use crate::{Failure, Outcome, watch};
+
+/// Starts a process that does `life` and ends; it dies with this one.
+pub(crate) fn child(life: impl FnOnce()) -> Result<Pid, Failure> {
+    let parent = nix::unistd::getpid();
+    // SAFETY: a check has one thread when it forks, so no lock is held by a thread that the child lacks.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let bound = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            if bound.is_ok() && nix::unistd::getppid() == parent {
+                life();
+            }
+            // No destructors: what was inherited is the parent's.
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// Kills a child and waits for its end.
+pub(crate) fn end(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
+}
+
+/// Shares the work between `count` processes: each is told its number; their outcomes together.
+pub(crate) fn share(
+    count: usize,
+    work: impl Fn(usize) -> Result<Outcome, Failure>,
+) -> Result<Outcome, Failure> {
+    let mut workers = Vec::new();
+    for number in 0..count {
+        let (reader, writer) = nix::unistd::pipe()?;
+        let pid = child(|| {
+            watch::say_on(writer.as_raw_fd());
+            let outcome = work(number).unwrap_or_else(|error| {
+                let mut failed = Outcome::default();
+                failed.violation(format!("the check itself failed: {error}"));
+                failed
+            });
+            let text = serde_json::to_string(&outcome).unwrap_or_default();
+            let _ = File::from(writer).write_all(text.as_bytes());
+        })?;
+        workers.push((pid, reader));
+    }
+    let mut all = Outcome::default();
+    for (pid, reader) in workers {
+        all.add(hear(pid, reader)?);
+    }
+    Ok(all)
+}
+
+fn hear(pid: Pid, reader: OwnedFd) -> Result<Outcome, Failure> {
+    let mut text = String::new();
+    File::from(reader).read_to_string(&mut text)?;
+    let status = waitpid(pid, None)?;
+    // Who hangs or dies may have left a line that says at what.
+    let said = text.lines().last().unwrap_or_default();
+    Ok(serde_json::from_str(said).unwrap_or_else(|_| {
+        let mut lost = Outcome::default();
+        lost.violation(format!("a process of the check ended with {status:?}: {said}"));
+        lost
+    }))
+}

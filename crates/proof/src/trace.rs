@@ -1,0 +1,273 @@
+//! A child under our eyes: run to a mark, by one instruction, to a place, on, or killed where it stands.
+//!
+//! Everything is ptrace(2) on x86-64. A child *marks* by stopping itself; between two marks it is deterministic
+//! enough that a breakpoint at the address of an instruction leads to where single steps would, so that the n-th
+//! instruction is reached in a few system calls instead of n. Where it is not, single steps go all the way.
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::{Failure, fork};
+
+/// Why a child stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A trap: one step was made, or a breakpoint was met.
+    Trap,
+    /// It marked.
+    Mark,
+    /// It ended.
+    Ended(i32),
+    /// A signal killed it.
+    Died(Signal),
+}
+
+/// A child that stops where we want it to; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    pid: Pid,
+    alive: bool,
+}
+
+/// In the child: stops here until the tracer lets it go on.
+pub(crate) fn mark() {
+    let _ = raise(Signal::SIGSTOP);
+}
+
+impl Traced {
+    /// Starts `life` in a child that is traced from its first mark on.
+    pub(crate) fn start(life: impl FnOnce()) -> Result<Self, Failure> {
+        let pid = fork::child(|| {
+            if ptrace::traceme().is_ok() {
+                life();
+            }
+        })?;
+        Ok(Self { pid, alive: true })
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    fn wait(&mut self) -> Result<Stop, Failure> {
+        loop {
+            return Ok(match waitpid(self.pid, None) {
+                Ok(WaitStatus::Stopped(_, Signal::SIGSTOP)) => Stop::Mark,
+                Ok(WaitStatus::Stopped(_, Signal::SIGTRAP)) => Stop::Trap,
+                Ok(WaitStatus::Stopped(_, other)) => {
+                    self.alive = false;
+                    fork::end(self.pid);
+                    Stop::Died(other)
+                }
+                Ok(WaitStatus::Exited(_, code)) => {
+                    self.alive = false;
+                    Stop::Ended(code)
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    self.alive = false;
+                    Stop::Died(signal)
+                }
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(e) => return Err(e.into()),
+            });
+        }
+    }
+
+    /// Waits until it marks for the first time.
+    pub(crate) fn first_mark(&mut self) -> Result<(), Failure> {
+        match self.wait()? {
+            Stop::Mark => Ok(()),
+            other => Err(format!("a child came to no mark: {other:?}").into()),
+        }
+    }
+
+    /// Runs until something stops it.
+    pub(crate) fn run(&mut self) -> Result<Stop, Failure> {
+        ptrace::cont(self.pid, None)?;
+        self.wait()
+    }
+
+    /// One instruction.
+    pub(crate) fn step(&mut self) -> Result<Stop, Failure> {
+        ptrace::step(self.pid, None)?;
+        self.wait()
+    }
+
+    /// The address of its next instruction.
+    pub(crate) fn place(&self) -> Result<u64, Failure> {
+        let offset = std::mem::offset_of!(libc::user, regs.rip);
+        Ok(ptrace::read_user(self.pid, offset as ptrace::AddressType)?.cast_unsigned())
+    }
+
+    /// The eight bytes at an address rounded down to eight.
+    fn word(&self, place: u64) -> nix::Result<u64> {
+        let at = (place & !7) as ptrace::AddressType;
+        ptrace::read(self.pid, at).map(i64::cast_unsigned)
+    }
+
+    /// Whether its next instruction is a system call.
+    pub(crate) fn is_call(&self, place: u64) -> bool {
+        let byte = |at: u64| self.word(at).map_or(0, |word| (word >> (at % 8 * 8)) as u8);
+        (byte(place), byte(place + 1)) == (0x0f, 0x05)
+    }
+
+    /// Runs until its next instruction is that at `place`; what stopped it before, if something did.
+    pub(crate) fn run_to(&mut self, place: u64) -> Result<Option<Stop>, Failure> {
+        let at = (place & !7) as ptrace::AddressType;
+        let shift = place % 8 * 8;
+        let old = self.word(place)?;
+        let trap = old & !(0xff << shift) | 0xcc << shift;
+        ptrace::write(self.pid, at, trap.cast_signed())?;
+        let stop = self.run()?;
+        if self.alive {
+            ptrace::write(self.pid, at, old.cast_signed())?;
+        }
+        if stop != Stop::Trap {
+            return Ok(Some(stop));
+        }
+        let mut registers = ptrace::getregs(self.pid)?;
+        if registers.rip != place + 1 {
+            return Err(format!("a trap at {:x}, not at {place:x}", registers.rip).into());
+        }
+        registers.rip = place;
+        ptrace::setregs(self.pid, registers)?;
+        Ok(None)
+    }
+
+    /// Kills it where it stands, and waits for its end.
+    pub(crate) fn kill(mut self) {
+        self.die();
+    }
+
+    fn die(&mut self) {
+        if self.alive {
+            self.alive = false;
+            fork::end(self.pid);
+        }
+    }
+
+    /// Lets it go untraced but stopped, as by SIGSTOP.
+    pub(crate) fn leave_stopped(mut self) -> Result<Stopped, Failure> {
+        // A stop that is asked for first is there when the tracer goes.
+        kill(self.pid, Signal::SIGSTOP)?;
+        ptrace::detach(self.pid, Some(Signal::SIGSTOP))?;
+        self.alive = false;
+        Ok(Stopped { pid: self.pid })
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        self.die();
+    }
+}
+
+/// A child stopped by SIGSTOP, not traced any more; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pid: Pid,
+}
+
+impl Stopped {
+    /// Lets it go on, and waits for its end: its exit code.
+    pub(crate) fn go_on(self) -> Result<i32, Failure> {
+        kill(self.pid, Signal::SIGCONT)?;
+        loop {
+            match waitpid(self.pid, None) {
+                Ok(WaitStatus::Exited(_, code)) => {
+                    std::mem::forget(self);
+                    return Ok(code);
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    std::mem::forget(self);
+                    return Err(format!("it died of {signal}").into());
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        fork::end(self.pid);
+    }
+}
+
+/// The way of a child from one mark to the next, instruction by instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Path {
+    /// The address of the n-th instruction.
+    places: Vec<u64>,
+    /// For each n, the last instruction up to it that is met for the first time.
+    anchors: Vec<u32>,
+    /// After which instructions the shared memory had changed.
+    pub(crate) changes: Vec<u64>,
+    /// Which instructions are system calls.
+    pub(crate) calls: Vec<u64>,
+}
+
+impl Path {
+    /// Steps `child`, which stands at a mark, to its next one. `changed` says whether shared memory changed since it
+    /// was last asked.
+    pub(crate) fn record(
+        child: &mut Traced,
+        mut changed: impl FnMut() -> bool,
+    ) -> Result<Self, Failure> {
+        let mut path = Self::default();
+        let mut met = std::collections::HashMap::new();
+        loop {
+            let (n, place) = (path.places.len() as u64, child.place()?);
+            let last = path.anchors.last().copied().unwrap_or(0);
+            let (is_call, first) = *met.entry(place).or_insert_with(|| (child.is_call(place), n));
+            path.anchors.push(if first == n { n as u32 } else { last });
+            path.places.push(place);
+            path.calls.extend(is_call.then_some(n));
+            match child.step()? {
+                Stop::Trap => {}
+                Stop::Mark => return Ok(path),
+                other => return Err(format!("it ended on its way: {other:?}").into()),
+            }
+            path.changes.extend(changed().then_some(n + 1));
+        }
+    }
+
+    /// How many instructions it has.
+    pub(crate) fn len(&self) -> u64 {
+        self.places.len() as u64
+    }
+
+    /// Brings `child`, which stands at the first mark, to where `n` instructions are behind it; false when it came
+    /// to its next mark before. With `stepwise` no breakpoint shortens the way.
+    pub(crate) fn reach(
+        &self,
+        child: &mut Traced,
+        n: u64,
+        stepwise: bool,
+    ) -> Result<bool, Failure> {
+        let anchor = self.anchors.get(n as usize).copied().unwrap_or(0);
+        let place = self.places.get(anchor as usize).copied().unwrap_or(0);
+        let met = if anchor == 0 || stepwise { Ok(None) } else { child.run_to(place) };
+        let mut left = match met {
+            Ok(None) if stepwise => n,
+            Ok(None) => n - u64::from(anchor),
+            Ok(Some(Stop::Mark)) => return Ok(false),
+            Ok(Some(other)) => return Err(format!("it ended on its way: {other:?}").into()),
+            // Pages of the kernel (vdso) take no breakpoints: by single steps all the way.
+            Err(_) => n,
+        };
+        while left > 0 {
+            match child.step()? {
+                Stop::Trap => left -= 1,
+                Stop::Mark => return Ok(false),
+                other => return Err(format!("it ended on its way: {other:?}").into()),
+            }
+        }
+        Ok(true)
+    }
+}
