@@ -4,5 +4,7 @@ use crate::Check;
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
-    vec![]
+    vec![
+        crate::power::CHECK,
+    ]
 }

@@ -9,7 +9,10 @@
 
 mod check;
 mod checks;
+mod power;
 mod run;
+mod store;
+mod syscalls;
 mod table;
 
 use std::process::ExitCode;

@@ -65,11 +65,15 @@ pub enum Fault {
     NoAnnounceFence,
     /// What the steward reads after clearing flags is not ordered by a fence.
     NoCollectFence,
+    /// The steward reports a batch stored before he stores it.
+    CompleteFirst,
+    /// The steward takes a batch that failed for stored.
+    FailureIsStored,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -88,6 +92,8 @@ impl Fault {
         Self::NoFloor,
         Self::NoAnnounceFence,
         Self::NoCollectFence,
+        Self::CompleteFirst,
+        Self::FailureIsStored,
     ];
 }
 
