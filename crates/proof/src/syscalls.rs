@@ -70,9 +70,7 @@ pub(crate) fn fork_child(work: impl FnOnce() -> bool) -> Result<Pid, Failure> {
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let guarded = || {
-                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok() && work()
-            };
+            let guarded = || nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok() && work();
             let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(guarded));
             let code = if matches!(well, Ok(true)) { 0 } else { 1 };
             // SAFETY: ends the child without running what the parent registered for its own end.
@@ -84,9 +82,8 @@ pub(crate) fn fork_child(work: impl FnOnce() -> bool) -> Result<Pid, Failure> {
 impl Child {
     /// Forks a child that does `work` under this process's eyes.
     pub(crate) fn start(work: impl FnOnce() -> bool) -> Result<Self, Failure> {
-        let pid = fork_child(|| {
-            ptrace::traceme().is_ok() && raise(Signal::SIGSTOP).is_ok() && work()
-        })?;
+        let pid =
+            fork_child(|| ptrace::traceme().is_ok() && raise(Signal::SIGSTOP).is_ok() && work())?;
         let mut child = Self { pid, memory: None, there: true };
         match waitpid(pid, None)? {
             WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
@@ -180,7 +177,9 @@ impl Child {
     /// Kills it; it is dead when this returns.
     fn kill(&mut self) -> Result<(), Failure> {
         kill(self.pid, Signal::SIGKILL)?;
-        while !matches!(waitpid(self.pid, None)?, WaitStatus::Signaled(..) | WaitStatus::Exited(..)) {}
+        while !matches!(waitpid(self.pid, None)?, WaitStatus::Signaled(..) | WaitStatus::Exited(..))
+        {
+        }
         self.there = false;
         Ok(())
     }

@@ -107,9 +107,7 @@ fn scenario(
     let last = events.len() as u64;
     let mut disk = Disk::default();
     let mut said = Said::default();
-    let mut points: Vec<u64> = (0..losses).map(|_| random.below(last + 1)).collect();
-    points.push(last);
-    points.sort_unstable();
+    let points = points(&events, losses, &mut random);
     let image = folder.join("image");
     for (at, event) in events.iter().enumerate().map(|(at, event)| (at as u64 + 1, event)) {
         disk.step(event, &mut random);
@@ -127,7 +125,7 @@ fn scenario(
                 Err(wrong) => {
                     let seed = plan.seed;
                     outcome.violation(format!(
-                        "{wrong}: power lost after event {at} of {last} ({event:.60?}), disturbance {kind:?}; --seed {seed} --only {number}"
+                        "{wrong}: power lost after event {at} of {last} ({event:?}), disturbance {kind:?}; --seed {seed} --only {number}"
                     ));
                 }
             }
@@ -136,6 +134,25 @@ fn scenario(
     }
     std::fs::remove_dir_all(&folder)?;
     Ok(())
+}
+
+/// After how many events the power goes: after any, and half of them where most was promised and least was written,
+/// which is behind the last report of a round.
+fn points(events: &[Event], losses: u64, random: &mut Random) -> Vec<u64> {
+    let is_report = |at: usize| matches!(events.get(at), Some(Event::Durable(_)));
+    let reports: Vec<u64> = (1..=events.len())
+        .filter(|at| is_report(at - 1) && !is_report(*at))
+        .map(|at| at as u64)
+        .collect();
+    let mut points: Vec<u64> = Vec::new();
+    for at in 0..losses {
+        let report = reports.get(random.below(reports.len() as u64) as usize);
+        let any = random.below(events.len() as u64 + 1);
+        points.push(report.copied().filter(|_| at % 2 == 0).unwrap_or(any));
+    }
+    points.push(events.len() as u64);
+    points.sort_unstable();
+    points
 }
 
 fn judged(image: &Path, said: &Said) -> Result<u64, String> {
@@ -184,30 +201,29 @@ fn disturb(
 ) -> record::Decide<'static> {
     let error = ERRORS[random.below(3) as usize];
     let long = 1 + random.below(40);
+    // The moments that matter most are those about a sync.
+    let about_sync = random.chance(60);
     let mut failed = None;
     Box::new(move |touched: &Touched<'_>| {
-        if unsettled && settles(touched) {
+        let Touched { number, touch, .. } = *touched;
+        if unsettled && touched.settles && touch != Touch::Read {
             return Action::Pretend;
         }
-        let number = touched.number;
-        let due = number >= at && failed.is_none();
+        let chosen = !about_sync || touch == Touch::Sync;
+        let due = number >= at && failed.is_none() && chosen;
         match kind {
-            Disturbance::None => Action::Go,
-            Disturbance::Kill if number < at => Action::Go,
-            Disturbance::Kill if random.chance(50) => Action::Kill,
-            Disturbance::Kill => Action::KillBehind,
+            Disturbance::Kill if due && random.chance(60) => Action::Kill,
+            Disturbance::Kill if due => Action::KillBehind,
             Disturbance::FailAndKill if failed.is_some_and(|at| number > at + long / 8) => {
                 Action::Kill
             }
-            Disturbance::Fail | Disturbance::FailAndKill if due && may_fail(touched.touch) => {
+            Disturbance::Fail | Disturbance::FailAndKill if due && may_fail(touch) => {
                 failed = Some(number);
-                if touched.touch == Touch::Write && random.chance(25) {
-                    return Action::Short;
-                }
-                Action::Fail(error)
+                let short = touch == Touch::Write && random.chance(25);
+                if short { Action::Short } else { Action::Fail(error) }
             }
             Disturbance::FailLong
-                if number >= at && number < at + long && may_fail(touched.touch) =>
+                if number >= at && number < at + long && may_fail(touch) && chosen =>
             {
                 Action::Fail(error)
             }
@@ -218,9 +234,4 @@ fn disturb(
 
 fn may_fail(touch: Touch) -> bool {
     matches!(touch, Touch::Write | Touch::Sync | Touch::SyncFolder | Touch::Resize | Touch::Unlink)
-}
-
-/// Whether a call is the store's making sure of a log that it found.
-fn settles(_touched: &Touched<'_>) -> bool {
-    false
 }

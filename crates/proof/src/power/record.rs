@@ -11,7 +11,7 @@ use crate::syscalls::{Action, Call, Child, Watcher};
 pub(crate) type FileId = usize;
 
 /// One thing that happened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Event {
     /// A name for a new file.
     Create { name: String, file: FileId },
@@ -31,6 +31,24 @@ pub(crate) enum Event {
     Commit(Version),
     /// Reported durable.
     Durable(Version),
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Create { name, .. } => write!(f, "create {name}"),
+            Self::Unlink { name } => write!(f, "unlink {name}"),
+            Self::Rename { from, to } => write!(f, "rename {from} to {to}"),
+            Self::Write { file, at, bytes } => {
+                write!(f, "write {} bytes to file {file} at {at}", bytes.len())
+            }
+            Self::Resize { file, length } => write!(f, "resize file {file} to {length}"),
+            Self::Sync { file, done } => write!(f, "sync file {file}: {done}"),
+            Self::SyncFolder { done } => write!(f, "sync folder: {done}"),
+            Self::Commit(version) => write!(f, "commit {version}"),
+            Self::Durable(version) => write!(f, "report {version}"),
+        }
+    }
 }
 
 /// How a call touches the store.
@@ -55,7 +73,8 @@ pub(crate) struct Touched<'a> {
     pub(crate) name: &'a str,
     /// How many such calls came before.
     pub(crate) number: u64,
-    pub(crate) call: &'a Call,
+    /// By a descriptor of the log that is not SQLite's: our store settles it.
+    pub(crate) settles: bool,
 }
 
 /// Says what is done with a call.
@@ -71,6 +90,7 @@ pub(crate) struct Recorder<'a> {
     next_file: FileId,
     decide: Decide<'a>,
     now: Option<Now>,
+    settler: Option<u64>,
 }
 
 /// The call that is under way.
@@ -98,6 +118,7 @@ impl<'a> Recorder<'a> {
             next_file: 0,
             decide,
             now: None,
+            settler: None,
         }
     }
 
@@ -222,8 +243,8 @@ impl Watcher for Recorder<'_> {
         self.note_mark(child, call);
         self.now = self.judge(child, call);
         let Some(now) = &self.now else { return Action::Go };
-        let touched =
-            Touched { touch: now.touch, name: &now.name, number: self.touches, call };
+        let settles = now.name.ends_with("-wal") && self.settler == Some(call.args[0]);
+        let touched = Touched { touch: now.touch, name: &now.name, number: self.touches, settles };
         let action = (self.decide)(&touched);
         self.touches += 1;
         if matches!(action, Action::Kill | Action::Pretend) {
@@ -234,6 +255,11 @@ impl Watcher for Recorder<'_> {
 
     fn behind(&mut self, child: &Child, call: &Call, result: i64) {
         let Some(now) = self.now.take() else { return };
+        if now.touch == Touch::Open && now.name.ends_with("-wal") && result >= 0 {
+            // SQLite would make it.
+            let made = call.args[2] & libc::O_CREAT as u64 != 0;
+            self.settler = Some(result.cast_unsigned()).filter(|_| !made);
+        }
         if !is_lost(&now.name) {
             self.note(child, call, now, result);
         }

@@ -52,7 +52,8 @@ fn versions(database: &Path) -> rusqlite::Result<BTreeMap<(String, String, u64),
             continue;
         }
         let deleted = if table == TABLES[0] { "_deleted" } else { "0" };
-        let mut select = database.prepare(&format!("SELECT key, _version, {deleted} FROM {from}"))?;
+        let mut select =
+            database.prepare(&format!("SELECT key, _version, {deleted} FROM {from}"))?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let version: i64 = row.get(1)?;
@@ -70,7 +71,7 @@ pub(crate) fn kept(database: &Path, said: &Said) -> Result<u64, Wrong> {
         let (table, key) = (table.clone(), key.clone());
         let stored = Version { table, key, version: *version, deleted: *deleted };
         if !said.committed.contains(&stored) {
-            return Err(format!("stored and never committed: {stored:?}"));
+            return Err(format!("stored and never committed: {stored}"));
         }
     }
     let newest = |durable: &Version| {
@@ -96,7 +97,7 @@ pub(crate) fn kept(database: &Path, said: &Said) -> Result<u64, Wrong> {
             newest(durable) || deleted_later(durable)
         };
         if !found {
-            return Err(format!("reported durable and not stored: {durable:?}"));
+            return Err(format!("reported durable and not stored: {durable}"));
         }
     }
     Ok(said.durable.len() as u64)

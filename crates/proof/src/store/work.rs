@@ -61,6 +61,13 @@ pub(crate) struct Version {
     pub(crate) deleted: bool,
 }
 
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, key, version, deleted } = self;
+        write!(f, "{table}/{key} {version}{}", if *deleted { " (deletion)" } else { "" })
+    }
+}
+
 impl Version {
     /// Reads a line of [`MARKS`]; true: it is durable.
     pub(crate) fn read(line: &str) -> Option<(bool, Self)> {
