@@ -1,8 +1,8 @@
 //! Every check, in the order in which they run.
 
-use crate::{Check, steps};
+use crate::{Check, power, steps};
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
-    vec![steps::KILLED, steps::FROZEN]
+    vec![steps::KILLED, steps::FROZEN, power::CHECK]
 }

@@ -10,8 +10,11 @@
 mod check;
 mod checks;
 mod fork;
+mod power;
 mod run;
 mod steps;
+mod store;
+mod syscalls;
 mod table;
 mod trace;
 mod watch;

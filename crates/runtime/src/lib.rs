@@ -11,7 +11,8 @@ pub mod dynamic;
 mod open;
 pub mod place;
 mod runtime;
-mod steward;
+#[doc(hidden)]
+pub mod steward;
 pub mod table;
 
 pub use commonhold_core as core;

@@ -21,6 +21,7 @@ use commonhold_core::{Error, Handle, Space};
 use commonhold_os::fork;
 use commonhold_os::lock::Mode;
 use commonhold_os::process::{Bell, wait_for_end};
+use commonhold_segment::sync::{Fault, planted};
 use commonhold_store::{Batch, Store, StoreError, TableBatch};
 
 /// The most rows of one transaction, about.
@@ -51,9 +52,11 @@ pub(crate) struct Candidate {
 
 /// What keeps a term from going on.
 #[derive(Debug, thiserror::Error)]
-enum TermError {
+pub enum TermError {
+    /// The segment.
     #[error(transparent)]
     Core(#[from] Error),
+    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -141,16 +144,7 @@ fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
 
 /// From announcing to leaving; an error of the store ends it, to be tried again.
 fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(), TermError> {
-    let handle = Handle::open(space)?;
-    // Everybody waits for the steward: he waits for nobody for long.
-    handle.set_room_wait(PACE);
-    space.announce_steward(handle.entry_index())?;
-    space.serve(true)?;
-    let header = space.segment().header();
-    let mut store = commonhold_store::open(&header.store_url)?;
-    store.join(header.uuid, header.store_epoch, space.catalogue())?;
-    space.reap(true)?;
-    space.flag_all()?;
+    let mut term = Term::begin(space)?;
     let (mut reaped, mut scanned) = (Instant::now(), Instant::now());
     loop {
         let started = Instant::now();
@@ -158,7 +152,7 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
             space.reap(false)?;
             reaped = Instant::now();
         }
-        let rows = round(&handle, store.as_mut())?;
+        let rows = term.round()?;
         if rows > 0 {
             *pause = RETRY_FIRST;
             space.set_steward_message("")?;
@@ -188,6 +182,47 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
     }
 }
 
+/// One term of the steward, step by step: for the candidate's thread, and for checks that stop it anywhere.
+pub struct Term {
+    handle: Handle,
+    store: Box<dyn Store>,
+}
+
+impl std::fmt::Debug for Term {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Term({})", self.store.url())
+    }
+}
+
+impl Term {
+    /// Opens handle and store, announces, reaps the dead, flags everything that is not stored. The caller is the
+    /// steward: he holds the lock, or nobody else stands for it.
+    ///
+    /// # Errors
+    /// [`TermError`].
+    pub fn begin(space: &Arc<Space>) -> Result<Self, TermError> {
+        let handle = Handle::open(space)?;
+        // Everybody waits for the steward: he waits for nobody for long.
+        handle.set_room_wait(PACE);
+        space.announce_steward(handle.entry_index())?;
+        space.serve(true)?;
+        let header = space.segment().header();
+        let mut store = commonhold_store::open(&header.store_url)?;
+        store.join(header.uuid, header.store_epoch, space.catalogue())?;
+        space.reap(true)?;
+        space.flag_all()?;
+        Ok(Self { handle, store })
+    }
+
+    /// Drains once: one transaction over all tables. About how many rows were in it.
+    ///
+    /// # Errors
+    /// [`TermError`]; then the batch is collected again by a later round, of this term or the next.
+    pub fn round(&mut self) -> Result<usize, TermError> {
+        round(&self.handle, self.store.as_mut())
+    }
+}
+
 /// Drains once: one transaction over all tables. How many slots were in it.
 fn round(handle: &Handle, store: &mut dyn Store) -> Result<usize, TermError> {
     let mut drained: Vec<Drained> = Vec::new();
@@ -206,8 +241,13 @@ fn round(handle: &Handle, store: &mut dyn Store) -> Result<usize, TermError> {
         floor: table.floor,
     });
     let batch = Batch { tables: tables.collect() };
+    if planted(Fault::CompleteFirst) {
+        drained.iter().try_for_each(|table| handle.complete(table))?;
+    }
     let rows: usize = batch.tables.iter().map(|t| t.rows.len()).sum();
-    if let Err(error) = store.append(&batch) {
+    if let Err(error) = store.append(&batch)
+        && !planted(Fault::FailureIsStored)
+    {
         for table in &drained {
             handle.return_batch(table)?;
         }

@@ -75,11 +75,15 @@ pub enum Fault {
     NoBucketLook,
     /// The sweep takes a dead one's cell for unreferenced when it is not the head.
     NoChainWalk,
+    /// The steward reports a batch stored before he stores it.
+    CompleteFirst,
+    /// The steward takes a batch that failed for stored.
+    FailureIsStored,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -103,6 +107,8 @@ impl Fault {
         Self::NoHintRepair,
         Self::NoBucketLook,
         Self::NoChainWalk,
+        Self::CompleteFirst,
+        Self::FailureIsStored,
     ];
 }
 

@@ -2,8 +2,9 @@
 //!
 //! **Crash.** A transaction is whole or not there. A commit whose outcome is unknown is never taken for a success: after
 //! *any* error the connection is dropped, the next call opens a new one, which sees what the file truly holds, and the
-//! batch is sent again; rows that are there are recognised. (A second `fsync` on the same descriptor may succeed
-//! without the data of the failed one being on disk; a new connection writes the pages again.)
+//! batch is sent again; rows that are there are recognised. (A second `fsync` may succeed without the data of the failed
+//! one being on disk, and who opens the file after a killed writer may see what was never synced: so a new connection
+//! first writes the log again and syncs it.)
 //!
 //! **What is checked in each transaction**: that the path still names the file that is open (a removed database
 //! would take rows and forget them), and that owner and epoch are the ones that were claimed or joined.

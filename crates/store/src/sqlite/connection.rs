@@ -1,10 +1,13 @@
 //! Opening the file, the identity of the file behind the connection, and SQLite's errors as ours.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::error::StoreError;
 use crate::sqlite::meta;
@@ -21,6 +24,8 @@ const STATEMENTS: usize = 512;
 const CHECKPOINT_PAGES: u32 = 4096;
 /// Page cache, in KiB; an audit visits the rows in the order of the keys, which is not the file's.
 const CACHE_KIB: u32 = 64 * 1024;
+/// Bytes of the log that are written again at a time.
+const PIECE: usize = 1 << 20;
 
 /// Device and inode: which file a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +56,14 @@ pub(super) fn create(path: &str) -> Result<(), StoreError> {
 pub(super) fn open(url: &SqliteUrl, path: &str) -> Result<Connection, StoreError> {
     let fail = |e| of(path, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
+    let mut conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     prepare(&conn, path)?;
+    // Until the log is settled it must not get into the database, not even because this connection is closed.
+    let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    conn.set_db_config(no_checkpoint, true).map_err(fail)?;
     write_ahead(&conn, path)?;
+    settle(&mut conn, path)?;
+    conn.set_db_config(no_checkpoint, false).map_err(fail)?;
     let synchronous = match url.synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
@@ -103,14 +113,57 @@ fn write_ahead(conn: &Connection, path: &str) -> Result<(), StoreError> {
     }
 }
 
+/// Brings to disk what the connection sees, before anybody takes it for stored.
+///
+/// The log may end with a transaction whose writer was killed before its sync, or whose sync failed. SQLite takes it
+/// for committed, because it reads the log from memory; when the batch is sent again its rows are there, so nothing is
+/// written, nothing is synced, and a power loss would take what is now reported durable. A sync alone does not mend a
+/// failed one, since the kernel then takes the lost pages for written: the log is written again first, byte for byte,
+/// while the transaction keeps other writers out. The folder is synced for the names of database and log, of which
+/// SQLite syncs one and ignores a failure.
+fn settle(conn: &mut Connection, path: &str) -> Result<(), StoreError> {
+    let fail = |e| of(path, e);
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+    // SQLite follows links: its log stands beside the file itself.
+    let database = PathBuf::from(tx.path().unwrap_or(path));
+    let mut log = database.clone().into_os_string();
+    log.push("-wal");
+    let settled = write_again(Path::new(&log)).and_then(|()| sync_folder(&database));
+    settled.map_err(|e| of_io(path, &e))?;
+    tx.rollback().map_err(fail)
+}
+
+fn write_again(path: &Path) -> io::Result<()> {
+    let file = match File::options().read(true).write(true).open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let (mut piece, mut at) = (vec![0; PIECE], 0);
+    loop {
+        let read = file.read_at(&mut piece, at)?;
+        let Some(bytes) = piece.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        file.write_all_at(bytes, at)?;
+        at += read as u64;
+    }
+    if at > 0 { file.sync_all() } else { Ok(()) }
+}
+
+fn sync_folder(file: &Path) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    match File::open(folder)?.sync_all() {
+        // There are file systems that cannot sync a folder.
+        Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
+}
+
 /// The store's identity, made together with the meta table when the database has none.
 pub(super) fn identity(conn: &mut Connection, path: &str) -> Result<[u8; 16], StoreError> {
     let fail = |e| of(path, e);
     if meta::exists(conn, path)? {
         return meta::store_id(conn, path);
     }
-    let tx =
-        conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
     if !meta::exists(&tx, path)? {
         meta::create(&tx, path)?;
     }
@@ -133,6 +186,16 @@ pub(super) fn of(path: &str, error: rusqlite::Error) -> StoreError {
         }
         Some(ErrorCode::DatabaseCorrupt) => StoreError::Corrupt { path, why },
         _ => StoreError::Database { path, why },
+    }
+}
+
+/// The kernel's error as ours.
+fn of_io(path: &str, error: &io::Error) -> StoreError {
+    let path = path.to_owned();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full(path),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly(path),
+        _ => StoreError::Database { path, why: error.to_string() },
     }
 }
 

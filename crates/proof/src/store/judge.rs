@@ -1,0 +1,134 @@
+//! Judging a store by its rows: our audit, SQLite's own check, and what was reported durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use commonhold::{Error, Runtime};
+use rusqlite::{Connection, OpenFlags};
+
+use super::work::{TABLES, Version};
+
+/// What the children said of their commits.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Said {
+    pub(crate) committed: BTreeSet<Version>,
+    pub(crate) durable: BTreeSet<Version>,
+}
+
+/// What is wrong, in one line.
+type Wrong = String;
+
+fn text(error: impl std::fmt::Display) -> Wrong {
+    error.to_string()
+}
+
+/// What the audit finds and what `PRAGMA integrity_check` does; opens the store for writing, as a steward does.
+pub(crate) fn whole(database: &Path) -> Result<(), Wrong> {
+    let url = format!("sqlite:{}", database.display());
+    let mut store = commonhold::store::open(&url).map_err(|e| format!("cannot be opened: {e}"))?;
+    let audit = store.audit().map_err(|e| format!("cannot be audited: {e}"))?;
+    if let Some(finding) = audit.findings().next() {
+        return Err(format!("audit: {} and {} more", finding.text, audit.total() - 1));
+    }
+    let check = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let database = Connection::open_with_flags(database, flags)?;
+        database.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))
+    };
+    match check() {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(format!("integrity_check: {found}")),
+        Err(e) => Err(format!("integrity_check: {e}")),
+    }
+}
+
+/// Every stored version with whether it is a deletion: of the history, and of the latest rows.
+fn versions(database: &Path) -> rusqlite::Result<BTreeMap<(String, String, u64), bool>> {
+    let database = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut all = BTreeMap::new();
+    for (table, from) in [(TABLES[0], "full_history"), (TABLES[1], "latest")] {
+        let there = format!("SELECT 1 FROM sqlite_schema WHERE name = '{from}'");
+        if !database.prepare(&there)?.exists([])? {
+            continue;
+        }
+        let deleted = if table == TABLES[0] { "_deleted" } else { "0" };
+        let mut select =
+            database.prepare(&format!("SELECT key, _version, {deleted} FROM {from}"))?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let version: i64 = row.get(1)?;
+            let deleted: i64 = row.get(2)?;
+            all.insert((table.to_owned(), row.get(0)?, version.cast_unsigned()), deleted != 0);
+        }
+    }
+    Ok(all)
+}
+
+/// Of what was reported durable, how many versions are there; or one that is not, or one that nobody committed.
+pub(crate) fn kept(database: &Path, said: &Said) -> Result<u64, Wrong> {
+    let there = versions(database).map_err(text)?;
+    for ((table, key, version), deleted) in &there {
+        let (table, key) = (table.clone(), key.clone());
+        let stored = Version { table, key, version: *version, deleted: *deleted };
+        if !said.committed.contains(&stored) {
+            return Err(format!("stored and never committed: {stored}"));
+        }
+    }
+    let newest = |durable: &Version| {
+        let from = (durable.table.clone(), durable.key.clone(), durable.version);
+        let to = (durable.table.clone(), durable.key.clone(), u64::MAX);
+        there.range(from..=to).next().is_some()
+    };
+    // Of a table with latest versions, a key that is not there may have been deleted later.
+    let deleted_later = |durable: &Version| {
+        let same = |v: &&Version| v.table == durable.table && v.key == durable.key;
+        said.committed.iter().filter(same).any(|v| v.deleted && v.version >= durable.version)
+    };
+    for durable in &said.durable {
+        let found = if durable.table == TABLES[0] {
+            let place = (durable.table.clone(), durable.key.clone(), durable.version);
+            there.contains_key(&place)
+        } else if durable.deleted {
+            // No state before the deletion is there.
+            let from = (durable.table.clone(), durable.key.clone(), 0);
+            let to = (durable.table.clone(), durable.key.clone(), durable.version);
+            there.range(from..=to).next().is_none()
+        } else {
+            newest(durable) || deleted_later(durable)
+        };
+        if !found {
+            return Err(format!("reported durable and not stored: {durable}"));
+        }
+    }
+    Ok(said.durable.len() as u64)
+}
+
+/// Memory and store have the same records.
+pub(crate) fn agree(runtime: &Runtime, database: &Path) -> Result<(), Wrong> {
+    let connection =
+        Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(text)?;
+    for table in TABLES {
+        let mut memory = BTreeMap::new();
+        let position = runtime.space().find_table(table).map_err(text)?;
+        let note = |key: &str, seen: &commonhold::core::Snapshot| {
+            memory.insert(key.to_owned(), (seen.version, format!("{:016x}", seen.hash)));
+            Ok::<(), Error>(())
+        };
+        runtime.space().scan(position, note).map_err(text)?;
+        let sql = format!("SELECT key, _version, _hash FROM {table}");
+        let mut select = connection.prepare(&sql).map_err(text)?;
+        let row = |row: &rusqlite::Row<'_>| {
+            let version: i64 = row.get(1)?;
+            Ok((row.get(0)?, (version.cast_unsigned(), row.get(2)?)))
+        };
+        let rows = select.query_map([], row).map_err(text)?;
+        let stored: BTreeMap<String, (u64, String)> =
+            rows.collect::<Result<_, _>>().map_err(text)?;
+        if memory != stored {
+            let differs = memory.iter().find(|(key, v)| stored.get(*key) != Some(v));
+            let counts = (memory.len(), stored.len());
+            return Err(format!("{table}: memory and store differ: {counts:?} rows, {differs:?}"));
+        }
+    }
+    Ok(())
+}
