@@ -1,6 +1,7 @@
 //! What a check is, what it is told and what it tells.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +43,6 @@ pub(crate) struct Plan {
     pub(crate) only: Option<u64>,
     /// What the check itself shall do wrong.
     pub(crate) sabotage: Option<String>,
-    /// Something is planted: the first violation is enough.
-    pub(crate) planted: bool,
     /// An empty folder in shared memory that is removed afterwards.
     pub(crate) folder: PathBuf,
 }
@@ -60,7 +59,12 @@ pub(crate) struct Outcome {
 }
 
 /// More violations than these are not kept: the first ones tell.
-const VIOLATIONS_MAX: usize = 20;
+static VIOLATIONS_MAX: AtomicUsize = AtomicUsize::new(20);
+
+/// From now on one violation is enough: something is planted.
+pub(crate) fn one_is_enough() {
+    VIOLATIONS_MAX.store(1, Ordering::Relaxed);
+}
 
 impl Bite {
     /// How it is named on the command line.
@@ -78,11 +82,6 @@ impl Plan {
         self.sabotage.as_deref() == Some(what)
     }
 
-    /// Whether enough went wrong to stop.
-    pub(crate) fn has_enough(&self, outcome: &Outcome) -> bool {
-        outcome.violations.len() >= if self.planted { 1 } else { VIOLATIONS_MAX }
-    }
-
     /// `fast` or, in the long part, `long`.
     pub(crate) fn of<T>(&self, fast: T, long: T) -> T {
         if self.long { long } else { fast }
@@ -92,7 +91,7 @@ impl Plan {
 impl Outcome {
     /// Notes a violation.
     pub(crate) fn violation(&mut self, text: impl Into<String>) {
-        if self.violations.len() < VIOLATIONS_MAX {
+        if !self.is_hopeless() {
             self.violations.push(text.into());
         }
     }
@@ -103,6 +102,11 @@ impl Outcome {
             self.violation(text());
         }
         holds
+    }
+
+    /// Whether enough went wrong to stop.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.violations.len() >= VIOLATIONS_MAX.load(Ordering::Relaxed)
     }
 
     /// Takes what another part of the check found.

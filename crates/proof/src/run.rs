@@ -9,7 +9,7 @@ use commonhold_segment::sync::Fault;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::{Args, Bite, Check, Failure, Outcome, Plan, checks, table};
+use crate::{Args, Bite, Check, Failure, Outcome, Plan, check, checks, table};
 
 /// Where segments and stores of the checks stand.
 const FOLDER: &str = "/dev/shm";
@@ -20,6 +20,9 @@ pub(crate) fn inside(args: &Args) -> Result<bool, Failure> {
     let known = checks::all();
     let check = known.iter().find(|c| c.name == wanted).ok_or("no such check; see --list")?;
     let bite = args.plant.as_deref().map(|name| find(check, name)).transpose()?;
+    if bite.is_some() {
+        check::one_is_enough();
+    }
     if let Some(Bite::Fault(fault)) = bite {
         plant(fault)?;
     }
@@ -28,7 +31,6 @@ pub(crate) fn inside(args: &Args) -> Result<bool, Failure> {
         long: args.long,
         only: args.only,
         sabotage: args.plant.clone().filter(|_| matches!(bite, Some(Bite::Sabotage(_)))),
-        planted: bite.is_some(),
         folder: std::env::current_dir()?,
     };
     let outcome = (check.run)(&plan)?;

@@ -111,9 +111,8 @@ impl<'a> Others<'a> {
         self.act(Op::Read).map(drop)
     }
 
-    /// Reads, and goes on with what is there: an update, or an insert when there is none.
-    pub(crate) fn look_and_go_on(&mut self) -> Result<(), Failure> {
-        self.look()?;
+    /// Goes on with what is there: an update, or an insert when there is none.
+    pub(crate) fn go_on(&mut self) -> Result<(), Failure> {
         if self.act(Op::Add)? == Seen::Gone {
             self.act(Op::Insert(0))?;
         }
