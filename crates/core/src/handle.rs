@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use commonhold_os::fork;
 use commonhold_os::lock::LockFile;
-use commonhold_segment::sync::Ordering;
+use commonhold_segment::sync::{Fault, Ordering, planted};
 
 use crate::error::Error;
 use crate::participant::EntryView;
@@ -272,6 +272,13 @@ impl Handle {
         }
     }
 
+    fn free_entry(&self) {
+        if let Ok(entry) = self.entry() {
+            let word = self.word.get();
+            word.exchange(entry.word, word.freed());
+        }
+    }
+
     /// The buffers; an operation inside another one's closure gets fresh ones.
     #[inline]
     pub(crate) fn take_scratch(&self) -> Box<Scratch> {
@@ -289,16 +296,16 @@ impl Drop for Handle {
         if fork::generation() != self.generation.get() {
             return; // a forked child: all of it is the parent's
         }
+        if planted(Fault::EntryFreedFirst) {
+            self.free_entry();
+        }
         for table in self.space.tables() {
             let spare = self.tables.get(table.position).and_then(|local| local.spare.take());
             if let Some(spare) = spare {
                 self.give_back(&table, Kind::Cells, &[spare]);
             }
         }
-        if let Ok(entry) = self.entry() {
-            let word = self.word.get();
-            word.exchange(entry.word, word.freed());
-        }
+        self.free_entry();
         // The lock byte becomes free behind this, with its description.
     }
 }

@@ -183,6 +183,9 @@ impl Space {
             if lock.try_lock(byte, Mode::Exclusive)? {
                 let word = Word::load(entry.word, Ordering::Acquire);
                 if word.phase() == Phase::Owned {
+                    if planted(Fault::EntrySweptLast) {
+                        word.exchange(entry.word, word.freed());
+                    }
                     dead.insert(index, word);
                     locked.push((index, entry));
                 } else {

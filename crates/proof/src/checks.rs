@@ -4,5 +4,5 @@ use crate::{Check, power, steps};
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
-    vec![steps::KILLED, steps::FROZEN, power::CHECK]
+    vec![steps::KILLED, steps::FROZEN, steps::STOPPED, steps::LONG, power::CHECK]
 }

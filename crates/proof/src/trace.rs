@@ -4,10 +4,12 @@
 //! enough that a breakpoint at the address of an instruction leads to where single steps would, so that the n-th
 //! instruction is reached in a few system calls instead of n. Where it is not, single steps go all the way.
 
+use std::collections::BTreeSet;
+
 use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::{Failure, fork};
@@ -131,7 +133,7 @@ impl Traced {
         }
         let mut registers = ptrace::getregs(self.pid)?;
         if registers.rip != place + 1 {
-            return Err(format!("a trap at {:x}, not at {place:x}", registers.rip).into());
+            return Ok(Some(Stop::Trap));
         }
         registers.rip = place;
         ptrace::setregs(self.pid, registers)?;
@@ -150,13 +152,15 @@ impl Traced {
         }
     }
 
-    /// Lets it go untraced but stopped, as by SIGSTOP.
+    /// Lets it go untraced but stopped, as by SIGSTOP; it has stopped when this returns.
     pub(crate) fn leave_stopped(mut self) -> Result<Stopped, Failure> {
-        // A stop that is asked for first is there when the tracer goes.
-        kill(self.pid, Signal::SIGSTOP)?;
         ptrace::detach(self.pid, Some(Signal::SIGSTOP))?;
         self.alive = false;
-        Ok(Stopped { pid: self.pid })
+        let stopped = Stopped { pid: self.pid };
+        match waitpid(self.pid, Some(WaitPidFlag::WUNTRACED))? {
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => Ok(stopped),
+            other => Err(format!("a child that should have stopped: {other:?}").into()),
+        }
     }
 }
 
@@ -173,11 +177,11 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
-    /// Lets it go on, and waits for its end: its exit code.
+    /// Lets it go on, also past its marks, and waits for its end: its exit code.
     pub(crate) fn go_on(self) -> Result<i32, Failure> {
-        kill(self.pid, Signal::SIGCONT)?;
         loop {
-            match waitpid(self.pid, None) {
+            kill(self.pid, Signal::SIGCONT)?;
+            match waitpid(self.pid, Some(WaitPidFlag::WUNTRACED)) {
                 Ok(WaitStatus::Exited(_, code)) => {
                     std::mem::forget(self);
                     return Ok(code);
@@ -237,9 +241,25 @@ impl Path {
         }
     }
 
+    /// Where it is worth to look when not everywhere: one before and one after each change of shared memory, before and
+    /// after each system call, at its two ends, and where `random` says.
+    pub(crate) fn points(&self, random: impl Iterator<Item = u64>) -> BTreeSet<u64> {
+        let changes = self.changes.iter().flat_map(|n| [n.saturating_sub(1), *n, n + 1]);
+        let calls = self.calls.iter().flat_map(|n| [*n, n + 1]);
+        let ends = [0, self.len()];
+        let random = random.map(|n| n % self.len().max(1));
+        let all = changes.chain(calls).chain(ends).chain(random);
+        all.filter(|n| *n <= self.len()).collect()
+    }
+
     /// How many instructions it has.
     pub(crate) fn len(&self) -> u64 {
         self.places.len() as u64
+    }
+
+    /// The last instruction up to `n` that is met for the first time.
+    fn anchor(&self, n: u64) -> u64 {
+        self.anchors.get(n as usize).copied().unwrap_or(0).into()
     }
 
     /// Brings `child`, which stands at the first mark, to where `n` instructions are behind it; false when it came
@@ -250,17 +270,21 @@ impl Path {
         n: u64,
         stepwise: bool,
     ) -> Result<bool, Failure> {
-        let anchor = self.anchors.get(n as usize).copied().unwrap_or(0);
-        let place = self.places.get(anchor as usize).copied().unwrap_or(0);
-        let met = if anchor == 0 || stepwise { Ok(None) } else { child.run_to(place) };
-        let mut left = match met {
-            Ok(None) if stepwise => n,
-            Ok(None) => n - u64::from(anchor),
-            Ok(Some(Stop::Mark)) => return Ok(false),
-            Ok(Some(other)) => return Err(format!("it ended on its way: {other:?}").into()),
-            // Pages of the kernel (vdso) take no breakpoints: by single steps all the way.
-            Err(_) => n,
-        };
+        let mut left = n;
+        let mut anchor = if stepwise { 0 } else { self.anchor(n) };
+        while anchor > 0 {
+            let place = self.places.get(anchor as usize).copied().unwrap_or(0);
+            match child.run_to(place) {
+                Ok(None) => {
+                    left = n - anchor;
+                    break;
+                }
+                Ok(Some(Stop::Mark)) => return Ok(false),
+                Ok(Some(other)) => return Err(format!("it ended on its way: {other:?}").into()),
+                // Pages of the kernel (vdso) take no breakpoint: one before them then.
+                Err(_) => anchor = self.anchor(anchor - 1),
+            }
+        }
         while left > 0 {
             match child.step()? {
                 Stop::Trap => left -= 1,

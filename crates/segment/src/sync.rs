@@ -75,6 +75,12 @@ pub enum Fault {
     NoBucketLook,
     /// The sweep takes a dead one's cell for unreferenced when it is not the head.
     NoChainWalk,
+    /// Who leaves frees his entry before what he owns.
+    EntryFreedFirst,
+    /// A reaper frees the entry of a dead one before he sweeps.
+    EntrySweptLast,
+    /// A new steward does not flag what is not stored.
+    NoFlagAll,
     /// The steward reports a batch stored before he stores it.
     CompleteFirst,
     /// The steward takes a batch that failed for stored.
@@ -83,7 +89,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -107,6 +113,9 @@ impl Fault {
         Self::NoHintRepair,
         Self::NoBucketLook,
         Self::NoChainWalk,
+        Self::EntryFreedFirst,
+        Self::EntrySweptLast,
+        Self::NoFlagAll,
         Self::CompleteFirst,
         Self::FailureIsStored,
     ];

@@ -11,6 +11,7 @@ use super::spec::{Event, Key, Seen};
 use super::subject::Subject;
 use super::world::{TABLES, World, value_of};
 use crate::Failure;
+use crate::store::judge::{agree, whole};
 
 /// One injection.
 #[derive(Debug)]
@@ -41,18 +42,15 @@ pub(crate) fn told(own: Event) -> Result<(), Failure> {
     }
 }
 
-/// Sweeps and drains, and judges what then is there: `dead` participants are found, the rows are the commits, every
+/// Sweeps and drains, and judges what then is there: `dead` participants are found (any number when none is said), the rows are the commits, every
 /// cell is free or reachable, and there is as much room as in a fresh segment. `rows` were drained before.
 pub(crate) fn settle(
     world: &World,
     other: Handle,
-    dead: u32,
+    dead: Option<u32>,
     mut rows: [Vec<Row>; TABLES.len()],
 ) -> Result<(), Failure> {
-    let found = world.space().reap(true)?.participants;
-    if found != dead {
-        return Err(format!("{found} participants were found dead, not {dead}").into());
-    }
+    find_dead(world, dead)?;
     for (rows, mut more) in rows.iter_mut().zip(world.drain(&other)?) {
         rows.append(&mut more);
     }
@@ -60,6 +58,39 @@ pub(crate) fn settle(
     world.space().reap(true)?;
     for (table, rows) in rows.iter().enumerate() {
         journal(world, table, rows)?;
+    }
+    room(world)
+}
+
+/// Like [`settle`], of a world with a database: the next steward stores, and the database has the commits.
+pub(crate) fn settle_stored(
+    world: &World,
+    other: Handle,
+    dead: Option<u32>,
+) -> Result<(), Failure> {
+    let Some((runtime, database)) = world.stored_in() else { return Ok(()) };
+    find_dead(world, dead)?;
+    drop(other);
+    world.serve()?;
+    world.space().reap(true)?;
+    whole(database)?;
+    agree(runtime, database)?;
+    room(world)
+}
+
+fn find_dead(world: &World, dead: Option<u32>) -> Result<(), Failure> {
+    let found = world.space().reap(true)?.participants;
+    match dead {
+        Some(dead) if dead != found => {
+            Err(format!("{found} participants were found dead, not {dead}").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// With nobody at work: every cell is free or reachable, and there is as much room as in a fresh segment.
+fn room(world: &World) -> Result<(), Failure> {
+    for table in 0..TABLES.len() {
         reachable(world, table)?;
     }
     let room = world.capacity()?;

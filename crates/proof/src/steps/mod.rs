@@ -6,7 +6,9 @@
 //! sweep, drain and recycle its cells, and then let go on. What is left is judged (`judge.rs`).
 
 mod judge;
+mod long;
 mod spec;
+mod stopped;
 mod subject;
 mod world;
 
@@ -14,14 +16,16 @@ use crate::trace::{Path, Stop, Traced};
 use crate::{Bite, Check, Failure, Outcome, Plan, fork, trace, watch};
 use commonhold_segment::sync::Fault;
 use judge::Injection;
+pub(crate) use long::CHECK as LONG;
 use spec::Event;
+pub(crate) use stopped::CHECK as STOPPED;
 use subject::{SCRIPTS, SUBJECTS, Subject};
 use world::World;
 
 /// So many processes share the work.
 const WORKERS: usize = 2;
-/// An injection that takes longer hangs; what others do meanwhile must take a tenth of it.
-const LIMIT_S: u32 = 10;
+/// An injection that takes longer hangs; on a machine that does nothing else it takes a thousandth.
+const LIMIT_S: u32 = 30;
 /// Of a thousand injections so many may miss their instruction, because the child's way was shorter this time.
 const MISSED_PER_MILLE: u64 = 10;
 
@@ -63,7 +67,7 @@ fn steps(plan: &Plan, inject: Inject) -> Result<Outcome, Failure> {
     fork::share(WORKERS, |worker| {
         let folder = plan.folder.join(worker.to_string());
         std::fs::create_dir(&folder)?;
-        let world = World::build(&folder, "none")?;
+        let world = World::build(&folder, false)?;
         let mut outcome = Outcome::default();
         let mut instructions = 0;
         for (number, subject) in SUBJECTS.iter().enumerate() {
@@ -171,7 +175,7 @@ fn kill(world: &World, path: &Path, injection: &Injection) -> Result<(), Failure
     }
     judge::fits(before, &others.events, own, first)?;
     let rows = others.rows;
-    judge::settle(world, other, 1, rows)
+    judge::settle(world, other, Some(1), rows)
 }
 
 /// Stops the child after `n` instructions, lets others work, lets it go on, and judges.
@@ -194,7 +198,7 @@ fn freeze(world: &World, path: &Path, injection: &Injection) -> Result<(), Failu
     judge::fits(before, &others.events, own, first)?;
     judge::told(own)?;
     let rows = others.rows;
-    judge::settle(world, other, 0, rows)
+    judge::settle(world, other, Some(0), rows)
 }
 
 /// Lets the child go on to its mark, and leave.

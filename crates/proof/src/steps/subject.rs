@@ -35,7 +35,7 @@ macro_rules! subjects {
 
 /// All of them.
 pub(crate) const SUBJECTS: &[Subject] = subjects! {
-    "update" "a" &[], Op::Add;
+    "update" "n" &[], Op::Add;
     "update again" "a" &[Op::Add], Op::Add;
     "insert" "new" &[], Op::Insert(7);
     "insert over a deletion" "b" &[Op::Delete], Op::Insert(7);
@@ -45,7 +45,7 @@ pub(crate) const SUBJECTS: &[Subject] = subjects! {
 };
 
 /// A record that no subject is about.
-const NEIGHBOUR: &str = "n";
+const NEIGHBOUR: &str = "m";
 
 /// How many scripts [`Others::play`] has.
 pub(crate) const SCRIPTS: u64 = 5;
@@ -95,7 +95,7 @@ impl<'a> Others<'a> {
         Self { world, handle, table, key, op, events: Vec::new(), rows: Default::default() }
     }
 
-    fn act(&mut self, op: Op) -> Result<Seen, Failure> {
+    pub(crate) fn act(&mut self, op: Op) -> Result<Seen, Failure> {
         let start = Instant::now();
         let seen = self.world.act(self.handle, self.table, self.key, op)?;
         let took = start.elapsed();
@@ -128,7 +128,7 @@ impl<'a> Others<'a> {
     }
 
     /// A sweep that must find nobody dead.
-    fn sweep(&self) -> Result<(), Failure> {
+    pub(crate) fn sweep(&self) -> Result<(), Failure> {
         let swept = self.world.space().reap(true)?;
         if swept.participants > 0 {
             return Err("a stopped participant was taken for dead".into());

@@ -1,6 +1,6 @@
 //! The small segment on which operations are killed and frozen: made once, put back before each injection.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use commonhold::{Config, Error, Handle, Runtime, TableConfig};
 use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::Row;
 use commonhold_core::{Inserted, RecordRef, Snapshot, Space};
+use commonhold_runtime::steward::Term;
 
 use super::spec::{Key, Op, Seen};
 use crate::Failure;
@@ -17,7 +18,7 @@ use crate::Failure;
 /// The table with full history, and the one with latest; at positions 0 and 1.
 pub(crate) const TABLES: [&str; 2] = ["full", "latest"];
 /// The slots of each table, and how many participants there may be.
-pub(crate) const SLOTS: u32 = 5;
+pub(crate) const SLOTS: u32 = 6;
 const PARTICIPANTS: u32 = 4;
 /// Versions that the table with full history may have before they are stored.
 const WAITING: u32 = 24;
@@ -28,6 +29,8 @@ const FACTOR: i64 = 0x1234_5678_9abc;
 #[derive(Debug)]
 pub(crate) struct World {
     runtime: Runtime,
+    /// The database, when there is one, and what it was in the first state.
+    database: Option<(PathBuf, Vec<u8>)>,
     clean: Vec<u64>,
     /// The versions that the store has in the first state.
     stored: Vec<(usize, &'static str, u64)>,
@@ -80,16 +83,18 @@ pub(crate) fn value_of(payload: &[u8]) -> Option<i64> {
 }
 
 impl World {
-    /// Makes the segment in `folder`, with its first state: `a` (a value of 3, partly stored), `b`, and `gone`, deleted
-    /// and stored. Without a store of its own unless `store` names one.
-    pub(crate) fn build(folder: &Path, store: &str) -> Result<Self, Failure> {
+    /// Makes the segment in `folder`, with its first state: `a` (a value of 3, partly stored), `b`, `m`, `n` (stored), and
+    /// `gone`, deleted and stored. `stored`: in a database; else what is drained goes nowhere.
+    pub(crate) fn build(folder: &Path, stored: bool) -> Result<Self, Failure> {
+        let database = folder.join("store.db");
+        let store = format!("sqlite:{}", database.display());
         let table = |name: &str, history| {
             let config = TableConfig::new(name, &["n:i64", "check:i64"]);
             config.history(history).slots(SLOTS).key_bytes(8)
         };
         let cells = SLOTS * 2 + PARTICIPANTS + 1 + WAITING;
         let config = Config::named(&folder.join("segment").display().to_string())
-            .store(store)
+            .store(if stored { &store } else { "none" })
             .participants(PARTICIPANTS)
             .lanes(2)
             .without_steward()
@@ -97,29 +102,42 @@ impl World {
             .table(table("latest", History::Latest));
         let runtime = Runtime::open(config)?;
         let told = Told(memory::Page::new()?);
-        let mut world =
-            Self { runtime, clean: Vec::new(), stored: Vec::new(), room: Vec::new(), told };
+        let database = stored.then_some((database, Vec::new()));
+        let mut world = Self {
+            runtime,
+            database,
+            clean: Vec::new(),
+            stored: Vec::new(),
+            room: Vec::new(),
+            told,
+        };
         let fresh = world.words();
         world.room = world.capacity()?;
         world.clean = fresh;
         world.restore();
         world.populate()?;
         world.clean = world.words();
+        if let Some((database, clean)) = &mut world.database {
+            *clean = std::fs::read(database)?;
+        }
         Ok(world)
     }
 
     fn populate(&mut self) -> Result<(), Failure> {
         let handle = self.handle()?;
         for table in 0..TABLES.len() {
-            for key in ["gone", "a", "b", "n"] {
+            for key in ["gone", "a", "b", "m", "n"] {
                 self.act(&handle, table, key, Op::Insert(0))?;
             }
             self.act(&handle, table, "a", Op::Add)?;
             self.act(&handle, table, "gone", Op::Delete)?;
         }
-        self.drain(&handle)?;
+        match &self.database {
+            Some(_) => self.serve()?,
+            None => self.drain(&handle).map(drop)?,
+        }
         for table in 0..TABLES.len() {
-            for key in ["a", "b", "n"] {
+            for key in ["a", "b", "m", "n"] {
                 let version = self.peek(table, key)?.map_or(0, |(_, version)| version);
                 self.stored.push((table, key, version));
             }
@@ -162,6 +180,32 @@ impl World {
             *last = now;
         }
         differ
+    }
+
+    /// Has a steward of this process store everything.
+    pub(crate) fn serve(&self) -> Result<(), Failure> {
+        let mut term = Term::begin(self.space())?;
+        while term.round()? > 0 {}
+        Ok(())
+    }
+
+    /// The runtime, and the database when there is one.
+    pub(crate) fn stored_in(&self) -> Option<(&Runtime, &Path)> {
+        self.database.as_ref().map(|(path, _)| (&self.runtime, path.as_path()))
+    }
+
+    /// Puts the first state of the database back.
+    pub(crate) fn restore_database(&self) -> Result<(), Failure> {
+        let Some((path, clean)) = &self.database else { return Ok(()) };
+        for behind in ["-wal", "-shm", "-journal"] {
+            let mut name = path.clone().into_os_string();
+            name.push(behind);
+            match std::fs::remove_file(name) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+                _ => {}
+            }
+        }
+        Ok(std::fs::write(path, clean)?)
     }
 
     /// Puts the first state back. Nobody may have a handle.
