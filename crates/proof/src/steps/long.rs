@@ -224,6 +224,7 @@ impl Stage<'_> {
         let subject = SUBJECTS.get(script as usize % 2).ok_or("no subject")?;
         let before = world.key(subject.table, subject.key)?;
         let mut others = Others::new(world, &other, subject);
+        others.corpse = self.long.corpse;
         if freeze {
             // Nobody else is steward while this one is stopped.
             others.play(if self.long.stored { 1 } else { script })?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use commonhold_segment::sync::Fault;
 
 use super::spec::{Event, Op, Seen};
-use super::subject::{Others, SUBJECTS};
+use super::subject::{Others, SUBJECTS, Subject};
 use super::world::World;
 use super::{LIMIT_S, Missed, judge, record};
 use crate::{Bite, Check, Failure, Outcome, Plan, watch};
@@ -38,7 +38,7 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
             }
             let what = format!("{} stopped at {n} of {}; --only {id}", subject.name, path.len());
             watch::begin(LIMIT_S, &what)?;
-            alone += undisturbed(&world)?;
+            alone += undisturbed(&world, subject)?;
             match stop(&world, &path, number, n) {
                 Ok(took) => {
                     outcome.faults += 1;
@@ -59,16 +59,16 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
 }
 
 /// How long the others take when nobody is stopped.
-fn undisturbed(world: &World) -> Result<Duration, Failure> {
+fn undisturbed(world: &World, subject: &Subject) -> Result<Duration, Failure> {
     world.restore();
     let other = world.handle()?;
-    rounds(world, &other)
+    rounds(&mut Others::new(world, &other, subject))
 }
 
-fn rounds(world: &World, other: &commonhold::Handle) -> Result<Duration, Failure> {
+fn rounds(others: &mut Others<'_>) -> Result<Duration, Failure> {
     let start = Instant::now();
     for _ in 0..ROUNDS {
-        world.act(other, 1, "a", Op::Add)?;
+        others.act(Op::Add)?;
     }
     Ok(start.elapsed())
 }
@@ -92,11 +92,7 @@ fn stop(
     let stopped = child.leave_stopped()?;
     let mut others = Others::new(world, &other, subject);
     others.sweep()?;
-    let start = Instant::now();
-    for _ in 0..ROUNDS {
-        others.act(Op::Add)?;
-    }
-    let took = start.elapsed();
+    let took = rounds(&mut others)?;
     others.sweep()?;
     let code = stopped.go_on()?;
     if code != 0 {
