@@ -78,7 +78,8 @@ pub(crate) fn settle_stored(
     room(world)
 }
 
-fn find_dead(world: &World, dead: Option<u32>) -> Result<(), Failure> {
+/// Sweeps; so many participants must be found dead.
+pub(crate) fn find_dead(world: &World, dead: Option<u32>) -> Result<(), Failure> {
     let found = world.space().reap(true)?.participants;
     match dead {
         Some(dead) if dead != found => {

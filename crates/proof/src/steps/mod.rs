@@ -168,14 +168,22 @@ fn kill(world: &World, path: &Path, injection: &Injection) -> Result<(), Failure
     let own = Event { op: subject.op, seen: world.told()? };
     let first = own.seen != spec::Seen::Unknown;
     let mut others = subject::Others::new(world, &other, subject);
-    others.look()?;
-    // Half of the time nobody touches the record again: what the dead left undone is then left to the sweep.
-    if injection.script % 2 == 0 {
-        others.go_on()?;
+    // A third of the time nobody looks at the record before the sweep, a third nobody touches it: what the dead left
+    // undone is then for the sweep.
+    match injection.script % 3 {
+        0 => {
+            others.look()?;
+            others.go_on()?;
+        }
+        1 => others.look()?,
+        _ => {}
     }
+    judge::find_dead(world, Some(1))?;
+    others.fill()?;
+    others.look()?;
     judge::fits(before, &others.events, own, first)?;
     let rows = others.rows;
-    judge::settle(world, other, Some(1), rows)
+    judge::settle(world, other, Some(0), rows)
 }
 
 /// Stops the child after `n` instructions, lets others work, lets it go on, and judges.

@@ -122,6 +122,21 @@ impl<'a> Others<'a> {
         self.look()
     }
 
+    /// With full history: updates until every cell is in use, so that a cell that was freed wrongly is written.
+    pub(crate) fn fill(&mut self) -> Result<(), Failure> {
+        while self.table == 0 {
+            match self.world.act(self.handle, self.table, self.key, Op::Add) {
+                Ok(seen) => self.events.push(Event { op: Op::Add, seen }),
+                Err(commonhold::Error::Full { .. }) => break,
+                Err(e) => return Err(e.into()),
+            }
+            if self.events.last().is_some_and(|e| e.seen == Seen::Gone) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn drain(&mut self) -> Result<(), Failure> {
         let more = self.world.drain(self.handle)?;
         for (rows, mut more) in self.rows.iter_mut().zip(more) {
