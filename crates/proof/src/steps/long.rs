@@ -10,7 +10,7 @@ use commonhold_runtime::steward::Term;
 use commonhold_segment::sync::Fault;
 
 use super::spec::{Event, Op, Seen};
-use super::subject::{Others, SUBJECTS, Subject};
+use super::subject::{Others, named};
 use super::world::World;
 use super::{LIMIT_S, Missed, WORKERS, judge, mark, run_out};
 use crate::store::random::Random;
@@ -120,7 +120,7 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
             let folder = plan.folder.join(format!("{worker}-{stored}"));
             std::fs::create_dir(&folder)?;
             let world = World::build(&folder, stored)?;
-            let death = super::record(&world, insert()?)?;
+            let death = super::record(&world, named(DEATH)?)?;
             let mine = ALL.iter().enumerate().filter(|(_, long)| long.stored == stored);
             for (number, long) in mine {
                 let stage = Stage { world: &world, long, death: &death };
@@ -135,9 +135,7 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
 }
 
 /// The insert in which a corpse died.
-fn insert() -> Result<&'static Subject, Failure> {
-    SUBJECTS.iter().find(|s| s.name == "insert, latest").ok_or_else(|| "no insert".into())
-}
+const DEATH: &str = "insert, latest";
 
 /// One operation in its world.
 struct Stage<'a> {
@@ -166,7 +164,7 @@ impl Stage<'_> {
 
     /// Somebody dies in the middle of an insert, with a slot reserved.
     fn leave_corpse(&self) -> Result<(), Failure> {
-        let mut child = insert()?.start(self.world)?;
+        let mut child = named(DEATH)?.start(self.world)?;
         self.death.reach(&mut child, self.death.len() / 2, false)?;
         child.kill();
         Ok(())
@@ -229,7 +227,7 @@ impl Stage<'_> {
             return Err(Box::new(Missed));
         }
         let other = world.handle()?;
-        let subject = SUBJECTS.get(script as usize % 2).ok_or("no subject")?;
+        let subject = named(if script % 2 == 0 { "update, full" } else { "update, latest" })?;
         let before = world.key(subject.table, subject.key)?;
         let mut others = Others::new(world, &other, subject);
         others.corpse = self.long.corpse;

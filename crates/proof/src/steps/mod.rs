@@ -39,7 +39,6 @@ pub(crate) const KILLED: Check = Check {
         Bite::Fault(Fault::NoHintRepair),
         Bite::Fault(Fault::NoBucketLook),
         Bite::Fault(Fault::NoChainWalk),
-        Bite::Fault(Fault::SweepLiving),
     ],
     limit_s: 300,
 };
@@ -168,15 +167,15 @@ fn kill(world: &World, path: &Path, injection: &Injection) -> Result<(), Failure
     let own = Event { op: subject.op, seen: world.told()? };
     let first = own.seen != spec::Seen::Unknown;
     let mut others = subject::Others::new(world, &other, subject);
-    // A third of the time nobody looks at the record before the sweep, a third nobody touches it: what the dead left
-    // undone is then for the sweep.
+    // A third of the time nobody goes on with the record before the sweep, a third nobody with a handle looks at it: what
+    // the dead left undone is then for the sweep.
     match injection.script % 3 {
         0 => {
             others.look()?;
             others.go_on()?;
         }
         1 => others.look()?,
-        _ => {}
+        _ => others.peek()?,
     }
     judge::find_dead(world, Some(1))?;
     others.fill()?;
@@ -200,6 +199,7 @@ fn freeze(world: &World, path: &Path, injection: &Injection) -> Result<(), Failu
     let mut others = subject::Others::new(world, &other, subject);
     others.play(injection.script)?;
     run_out(child)?;
+    others.crowd()?;
     let own = Event { op: subject.op, seen: world.told()? };
     others.look()?;
     // What was seen after it had returned comes after it.

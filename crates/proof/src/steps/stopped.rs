@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use commonhold_segment::sync::Fault;
 
 use super::spec::{Event, Op, Seen};
-use super::subject::{Others, SUBJECTS, Subject};
+use super::subject::{Others, Subject, named};
 use super::world::World;
 use super::{LIMIT_S, Missed, judge, record};
 use crate::{Bite, Check, Failure, Outcome, Plan, watch};
@@ -28,8 +28,9 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let world = World::build(&plan.folder, false)?;
     let mut outcome = Outcome::default();
     let (mut alone, mut beside, mut worst) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    // Cold and warm, in latest history: in full history the others would soon wait for the store.
-    for (number, subject) in SUBJECTS.iter().enumerate().filter(|(at, _)| [1, 3].contains(at)) {
+    // In latest history: in full history the others would soon wait for the store.
+    for (number, name) in ["update, latest", "update again, latest"].iter().enumerate() {
+        let subject = named(name)?;
         let path = record(&world, subject)?;
         for n in 0..=path.len() {
             let id = number as u64 * 10_000_000 + n;
@@ -39,7 +40,7 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
             let what = format!("{} stopped at {n} of {}; --only {id}", subject.name, path.len());
             watch::begin(LIMIT_S, &what)?;
             alone += undisturbed(&world, subject)?;
-            match stop(&world, &path, number, n) {
+            match stop(&world, &path, subject, n) {
                 Ok(took) => {
                     outcome.faults += 1;
                     beside += took;
@@ -77,10 +78,9 @@ fn rounds(others: &mut Others<'_>) -> Result<Duration, Failure> {
 fn stop(
     world: &World,
     path: &crate::trace::Path,
-    number: usize,
+    subject: &'static Subject,
     n: u64,
 ) -> Result<Duration, Failure> {
-    let subject = SUBJECTS.get(number).ok_or("no subject")?;
     world.restore();
     let other = world.handle()?;
     let mut child = subject.start(world)?;
@@ -99,6 +99,7 @@ fn stop(
         return Err(format!("it ended with {code}").into());
     }
     let own = Event { op: subject.op, seen: world.told()? };
+    others.crowd()?;
     others.look()?;
     judge::fits(before, &others.events, own, first)?;
     judge::told(own)?;

@@ -35,17 +35,22 @@ macro_rules! subjects {
 
 /// All of them.
 pub(crate) const SUBJECTS: &[Subject] = subjects! {
+    "read" "a" &[], Op::Read;
     "update" "n" &[], Op::Add;
     "update again" "a" &[Op::Add], Op::Add;
     "insert" "new" &[], Op::Insert(7);
     "insert over a deletion" "b" &[Op::Delete], Op::Insert(7);
     "delete" "a" &[], Op::Delete;
     "delete after an update" "b" &[Op::Add], Op::Delete;
-    "read" "a" &[], Op::Read;
 };
 
 /// A record that no subject is about.
 const NEIGHBOUR: &str = "m";
+
+/// The subject of this name.
+pub(crate) fn named(name: &str) -> Result<&'static Subject, Failure> {
+    SUBJECTS.iter().find(|s| s.name == name).ok_or_else(|| format!("no subject {name}").into())
+}
 
 /// How many scripts [`Others::play`] has.
 pub(crate) const SCRIPTS: u64 = 5;
@@ -114,6 +119,14 @@ impl<'a> Others<'a> {
         self.act(Op::Read).map(drop)
     }
 
+    /// Reads without a handle, which finishes nothing that somebody began.
+    pub(crate) fn peek(&mut self) -> Result<(), Failure> {
+        let there = self.world.peek(self.table, self.key)?;
+        let seen = there.map_or(Seen::Gone, |(value, version)| Seen::Done { version, value });
+        self.events.push(Event { op: Op::Read, seen });
+        Ok(())
+    }
+
     /// Goes on with what is there: an update, or an insert when there is none.
     pub(crate) fn go_on(&mut self) -> Result<(), Failure> {
         if self.act(Op::Add)? == Seen::Gone {
@@ -135,6 +148,35 @@ impl<'a> Others<'a> {
             }
         }
         Ok(())
+    }
+
+    /// With latest history: as many participants as there may be take every cell and slot, and work with them, so that
+    /// a cell with two owners shows.
+    pub(crate) fn crowd(&mut self) -> Result<(), Failure> {
+        if self.table == 0 {
+            return Ok(());
+        }
+        self.sweep()?;
+        let mut crowd = Vec::new();
+        while let Ok(handle) = self.world.handle() {
+            crowd.push(handle);
+        }
+        let table = self.table;
+        let add = |handle| match self.world.act(handle, table, NEIGHBOUR, Op::Add) {
+            Ok(_) | Err(commonhold::Error::Full { .. }) => Ok(()),
+            Err(e) => Err(e),
+        };
+        crowd.iter().try_for_each(add)?;
+        let keys = ["x0", "x1", "x2", "x3", "x4", "x5"];
+        keys.iter().try_for_each(|key| self.elsewhere(key))?;
+        for _ in 0..2 {
+            self.act(Op::Add)?;
+            crowd.iter().try_for_each(add)?;
+        }
+        for key in keys.iter().chain(&[NEIGHBOUR, self.key]) {
+            self.world.peek(table, key)?;
+        }
+        keys.iter().try_for_each(|key| self.leave(key))
     }
 
     fn drain(&mut self) -> Result<(), Failure> {

@@ -99,7 +99,7 @@ impl World {
             .lanes(2)
             .without_steward()
             .table(table("full", History::Full).cells(cells))
-            .table(table("latest", History::Latest));
+            .table(table("latest", History::Latest).cells(SLOTS + PARTICIPANTS + 1));
         let runtime = Runtime::open(config)?;
         let told = Told(memory::Page::new()?);
         let database = stored.then_some((database, Vec::new()));
