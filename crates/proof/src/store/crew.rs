@@ -21,6 +21,9 @@ use crate::syscalls::fork_child;
 /// Each of them goes on for so long, or until it is told to stop.
 const LIMIT: Duration = Duration::from_secs(120);
 const KEYS: u64 = 16;
+const DELETABLE_KEYS: u64 = 4;
+/// With this begin the keys that are deleted at times.
+pub(crate) const DELETABLE: &str = "d";
 
 /// The processes at work on one segment.
 pub(crate) struct Crew {
@@ -122,8 +125,11 @@ fn commit(folder: &Path, seed: u64, number: u64) -> bool {
     let mut notes = File::options().create(true).append(true).open(notes).unwrap();
     while !folder.join("stop").exists() && start.elapsed() < LIMIT {
         let table = &tables[random.below(2) as usize];
-        let key = format!("k{}", random.below(KEYS));
-        let deleted = random.chance(5);
+        let number = random.below(KEYS);
+        // Who is killed may not have said that he deleted: of the others it is known that nobody did.
+        let deletable = number < DELETABLE_KEYS;
+        let key = format!("{}{number}", if deletable { DELETABLE } else { "k" });
+        let deleted = deletable && random.chance(20);
         let done = if deleted {
             table.delete(&key).map_err(UpdateError::Failed)
         } else {

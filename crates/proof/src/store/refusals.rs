@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use commonhold::store::{Batch, StoreError, TableBatch};
 use commonhold::{Error, Handle, Runtime, Table, UpdateError};
 use commonhold_os::clock::monotonic_nanos;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -204,9 +205,10 @@ fn read_only_disk(folder: &Path) -> Wrong {
     let header = runtime.space().segment().header();
     let mut reader = runtime.store().unwrap();
     let joined = reader.join(header.uuid, header.store_epoch, runtime.catalogue());
-    let written = joined.and_then(|()| reader.append(&commonhold::store::Batch::default()));
+    let raised = TableBatch { table: 0, rows: Vec::new(), floor: 1 << 40 };
+    let written = joined.and_then(|()| reader.append(&Batch { tables: vec![raised] }));
     match written {
-        Err(commonhold::store::StoreError::ReadOnly(_)) => {}
+        Err(StoreError::ReadOnly(_)) => {}
         other => wrong.push(format!("written through a store opened for reading: {other:?}")),
     }
     wrong
