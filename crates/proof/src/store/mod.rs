@@ -22,16 +22,17 @@ pub(crate) const CHECK: Check = Check {
     about: "the store locked, full, read-only, failing at each call, its steward killed anywhere: rows equal commits",
     run,
     bites: &[Bite::Fault(Fault::CompleteFirst), Bite::Fault(Fault::FailureIsStored)],
-    limit_s: 180,
+    limit_s: 300,
 };
+
+type Part = fn(&Plan) -> Result<Outcome, Failure>;
 
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let mut outcome = steps::run(plan)?;
     if plan.only.is_some() {
         return Ok(outcome);
     }
-    let mut parts: Vec<(&str, fn(&Plan) -> Result<Outcome, Failure>)> =
-        vec![("", killed::run), ("locked", refusals::busy)];
+    let mut parts: Vec<(&str, Part)> = vec![("", killed::run), ("locked", refusals::busy)];
     if place::apart() {
         parts.extend([("full", refusals::full as _), ("read-only", refusals::read_only as _)]);
     }
