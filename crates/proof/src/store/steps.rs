@@ -33,7 +33,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, Failure> {
             number += 1;
             // The fast part kills before each step, which is behind the one before, and lets every second fail.
             let turn = step + plan.seed % 8;
-            let fails = turn % 2 == 0 && which as u64 == 2 + turn / 2 % 4;
+            let fails = turn.is_multiple_of(2) && which as u64 == 2 + turn / 2 % 4;
             let sampled = which == 0 || fails;
             if !(plan.long || sampled) || plan.only.is_some_and(|only| only != number) {
                 reached |= plan.only.is_some();
