@@ -1,8 +1,15 @@
 //! Every check, in the order in which they run.
 
-use crate::{Check, power, steps};
+use crate::{Check, power, steps, store};
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
-    vec![steps::KILLED, steps::FROZEN, steps::STOPPED, steps::LONG, power::CHECK]
+    vec![
+        steps::KILLED,
+        steps::FROZEN,
+        steps::STOPPED,
+        steps::LONG,
+        store::CHECK,
+        power::CHECK,
+    ]
 }

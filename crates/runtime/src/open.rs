@@ -288,9 +288,16 @@ pub(crate) fn open_store(url: &str) -> Result<Box<dyn Store>, StoreError> {
         && folder.ends_with("commonhold")
     {
         // A failure shows when the store is opened, with the path and the reason.
-        let _ = std::fs::create_dir_all(folder);
+        let _ = make_folder(folder);
     }
     commonhold_store::open(url)
+}
+
+/// Makes a folder whose name survives a power loss; the store sees to the names in it.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let made: Vec<&Path> = folder.ancestors().take_while(|f| !f.exists()).collect();
+    std::fs::create_dir_all(folder)?;
+    made.iter().filter_map(|f| f.parent()).try_for_each(|f| std::fs::File::open(f)?.sync_all())
 }
 
 /// A store whose owner is another segment that is still there is not taken over.

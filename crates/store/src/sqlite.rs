@@ -168,6 +168,8 @@ impl Store for SqliteStore {
         self.with(|s| {
             let attached = Attached { uuid: segment_uuid, epoch, plans: plans(catalogue) };
             s.snapshot(|conn, path| check_owner(conn, path, &attached))?;
+            let wait = connection::STEWARD_BUSY_TIMEOUT;
+            s.conn.busy_timeout(wait).map_err(|e| of(s.path, e))?;
             *s.attached = Some(attached);
             Ok(())
         })

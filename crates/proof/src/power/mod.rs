@@ -72,7 +72,7 @@ struct Sums {
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let mut sums = Sums::default();
-    let (scenarios, losses) = (plan.of(60, 1500), plan.of(25, 60));
+    let (scenarios, losses) = (plan.of(60, 1000), plan.of(25, 50));
     for number in 0..scenarios {
         if plan.only.is_some_and(|only| only != number) {
             continue;

@@ -1,5 +1,49 @@
 //! Faults of the store: locked, read-only, full, failing, its steward killed at any moment and at each of its steps.
+//!
+//! Each part ends with no more faults: everything is stored soon, rows equal commits, the audit finds
+//! nothing, and what was reported durable is there.
 
+mod crew;
 pub(crate) mod judge;
+mod killed;
+mod place;
 pub(crate) mod random;
+mod refusals;
+mod steps;
 pub(crate) mod work;
+
+use commonhold_segment::sync::Fault;
+
+use crate::{Bite, Check, Failure, Outcome, Plan};
+
+/// The check.
+pub(crate) const CHECK: Check = Check {
+    name: "store",
+    about: "the store locked, full, read-only, failing at each call, its steward killed anywhere: rows equal commits",
+    run,
+    bites: &[Bite::Fault(Fault::CompleteFirst), Bite::Fault(Fault::FailureIsStored)],
+    limit_s: 300,
+};
+
+type Part = fn(&Plan) -> Result<Outcome, Failure>;
+
+fn run(plan: &Plan) -> Result<Outcome, Failure> {
+    let mut outcome = steps::run(plan)?;
+    if plan.only.is_some() {
+        return Ok(outcome);
+    }
+    let mut parts: Vec<(&str, Part)> = vec![("", killed::run), ("locked", refusals::busy)];
+    if place::apart() {
+        parts.extend([("full", refusals::full as _), ("read-only", refusals::read_only as _)]);
+    }
+    for (name, part) in parts {
+        if !outcome.violations.is_empty() {
+            break; // it says enough, and what follows may take long when nothing holds
+        }
+        outcome.add(part(plan)?);
+        if !name.is_empty() {
+            outcome.figures.push_str(&format!("; {name}: all stored afterwards"));
+        }
+    }
+    Ok(outcome)
+}

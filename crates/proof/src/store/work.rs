@@ -78,7 +78,7 @@ impl Version {
         Some((*kind == "A", Self { table, key, version, deleted: *deleted == "1" }))
     }
 
-    fn line(&self, kind: char) -> String {
+    pub(crate) fn line(&self, kind: char) -> String {
         let Self { table, key, version, deleted } = self;
         format!("{kind} {table} {key} {version} {}\n", u8::from(*deleted))
     }

@@ -15,6 +15,8 @@ use crate::url::{SqliteUrl, Synchronous};
 
 /// How long a statement waits for another program's lock before it fails with [`StoreError::Busy`].
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a steward waits: he tries again anyhow, and what he waits for can be told only when he has given up.
+pub(super) const STEWARD_BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pieces of that wait where SQLite itself does not wait: the first switch to the write-ahead log.
 const BUSY_PIECE: Duration = Duration::from_millis(20);
 /// Statements kept prepared: six a table, at most 64 tables, and the meta table's.
