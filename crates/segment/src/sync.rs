@@ -65,11 +65,17 @@ pub enum Fault {
     NoAnnounceFence,
     /// What the steward reads after clearing flags is not ordered by a fence.
     NoCollectFence,
+    /// Who looks for a free entry does not wait for those that others are just freeing.
+    NoClaimWait,
+    /// Who cannot be told alive from here (another pid namespace) is taken for dead.
+    UnknownIsDead,
+    /// A forked child does not look whether the segment was removed under it.
+    NoUsage,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -88,6 +94,9 @@ impl Fault {
         Self::NoFloor,
         Self::NoAnnounceFence,
         Self::NoCollectFence,
+        Self::NoClaimWait,
+        Self::UnknownIsDead,
+        Self::NoUsage,
     ];
 }
 
