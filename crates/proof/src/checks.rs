@@ -1,8 +1,8 @@
 //! Every check, in the order in which they run.
 
-use crate::Check;
+use crate::{Check, linear, participants};
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
-    vec![]
+    vec![linear::CHECK, participants::CHECK]
 }

@@ -9,6 +9,10 @@
 
 mod check;
 mod checks;
+mod child;
+mod linear;
+mod participants;
+mod random;
 mod run;
 mod table;
 
