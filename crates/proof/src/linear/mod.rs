@@ -40,7 +40,7 @@ pub(crate) const CHECK: Check = Check {
         Bite::Sabotage("blind-write"),
         Bite::Sabotage("stale-read"),
     ],
-    limit_s: 120,
+    limit_s: 180,
 };
 
 /// Sums over all batches.
@@ -55,7 +55,7 @@ struct Figures {
 }
 
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
-    let batches = plan.of(300, 6000);
+    let batches = plan.of(200, 4000);
     let mut outcome = Outcome::default();
     let mut figures = Figures::default();
     for number in 0..batches {
