@@ -132,6 +132,9 @@ pub enum Error {
         /// What is known of the cause.
         why: String,
     },
+    /// The segment was removed since this process's parent opened it.
+    #[error("the segment was removed, or is just being removed; open it again")]
+    Removed,
     /// The segment was opened for reading only.
     #[error("the segment is open for reading only")]
     ReadOnly,

@@ -15,6 +15,7 @@
 //! The counters of an entry go on through all its owners: a dead participant's share is kept.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use commonhold_os::lock::{LockFile, Mode};
 use commonhold_os::process::{Identity, Liveness};
@@ -23,13 +24,18 @@ use commonhold_segment::sync::{AtomicU64, Fault, Ordering, fence, futex_wake_all
 
 use crate::error::Error;
 use crate::pool::signal;
-use crate::space::{LOCK_ENTRIES, LOCK_USAGE, Space};
+use crate::space::{LOCK_ENTRIES, Space};
 use crate::sweep::{Swept, sweep};
 use crate::table::TableControl;
+use crate::wait::Deadline;
 use crate::word::{Phase, Word};
 
 /// The most entries.
 const ENTRIES_MAX: usize = 4096;
+/// So long at most is waited for entries that others are just freeing.
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
+/// So often is looked meanwhile. Not a yield: it would take the processor from who is just freeing them.
+const CLAIM_EVERY: Duration = Duration::from_millis(1);
 
 /// A participant's words.
 #[derive(Clone, Copy)]
@@ -135,21 +141,33 @@ impl Space {
     }
 
     /// Claims a free entry for this process: its word, and the lock that proves its owner alive.
+    ///
+    /// There is none when all belong to the living. While others are just freeing some (a reaper sweeps before he
+    /// frees, and holds the lock of an entry for a moment after it became Free), it waits for them.
     pub(crate) fn claim_entry(&self) -> Result<(u16, Word, Option<LockFile>), Error> {
         let lock = self.segment().lock_file()?;
         if let Some(lock) = &lock {
-            lock.try_lock(LOCK_USAGE, Mode::Shared)?;
+            self.hold_usage(lock)?;
         }
         let identity = if lock.is_some() { Identity::current()? } else { Identity::default() };
-        for _ in 0..3 {
+        let deadline = Deadline::after(CLAIM_WAIT);
+        loop {
+            let mut coming = false;
             for (index, entry) in self.entries() {
-                if let Some(word) = claim(index, &entry, lock.as_ref(), &identity)? {
-                    return Ok((index, word, lock));
+                match claim(index, &entry, lock.as_ref(), &identity)? {
+                    Claimed::Mine(word) => return Ok((index, word, lock)),
+                    Claimed::Passing => coming = true,
+                    Claimed::Taken => {}
                 }
             }
-            self.reap(true)?;
+            let reaped = self.with_reaper(|lock| self.reap_with(lock, true))?.transpose()?;
+            // None: another thread of this process reaps; or there is no file, and all are this process's own.
+            coming |= reaped.map_or(lock.is_some(), |(swept, held)| swept.participants + held > 0);
+            if !coming || deadline.left().is_none() || planted(Fault::NoClaimWait) {
+                return Err(Error::Participants { limit: self.catalogue().participants });
+            }
+            std::thread::sleep(CLAIM_EVERY);
         }
-        Err(Error::Participants { limit: self.catalogue().participants })
     }
 
     /// Finds the dead, sweeps what they left and frees their entries.
@@ -168,12 +186,14 @@ impl Space {
     /// # Errors
     /// As [`Space::reap`].
     pub fn try_reap(&self, thorough: bool) -> Result<Option<Swept>, Error> {
-        self.with_reaper(|lock| self.reap_with(lock, thorough))?.transpose()
+        let reaped = self.with_reaper(|lock| self.reap_with(lock, thorough))?.transpose()?;
+        Ok(reaped.map(|(swept, _)| swept))
     }
 
-    fn reap_with(&self, lock: &LockFile, thorough: bool) -> Result<Swept, Error> {
+    /// What was swept, and how many of the dead have entries that somebody else holds.
+    fn reap_with(&self, lock: &LockFile, thorough: bool) -> Result<(Swept, u32), Error> {
         let mut dead = DeadSet::new();
-        let (mut locked, mut found) = (Vec::new(), 0);
+        let (mut locked, mut found, mut held) = (Vec::new(), 0, 0);
         for (index, entry) in self.entries() {
             let before = Word::load(entry.word, Ordering::Acquire);
             if before.phase() != Phase::Owned {
@@ -191,11 +211,10 @@ impl Space {
                 } else {
                     lock.unlock(byte);
                 }
-            } else if thorough
-                && entry.identity_under(before).is_some_and(|i| i.find().0 == Liveness::Dead)
-            {
+            } else if thorough && entry.identity_under(before).is_some_and(|i| is_dead(&i)) {
                 // Its lock is held by a forked child, or by another reaper: see `DeadSet`.
                 dead.insert(index, before);
+                held += 1;
             }
         }
         // Thorough also where nobody died: a living owner who marked his cell Published only after it was
@@ -211,7 +230,7 @@ impl Space {
             }
             lock.unlock(LOCK_ENTRIES + u64::from(index));
         }
-        swept.map(|swept| Swept { participants: found, ..swept })
+        swept.map(|swept| (Swept { participants: found, ..swept }, held))
     }
 
     /// Wakes who may have been left sleeping by a death between exchange and wake (on the record, on the
@@ -270,33 +289,52 @@ impl Space {
     }
 }
 
+/// Whether the kernel says that it has ended; not knowing is no evidence.
+fn is_dead(identity: &Identity) -> bool {
+    match identity.find().0 {
+        Liveness::Dead => true,
+        Liveness::Alive => false,
+        Liveness::Unknown => planted(Fault::UnknownIsDead),
+    }
+}
+
+/// What came of an entry.
+enum Claimed {
+    /// It is this participant's, with this word.
+    Mine(Word),
+    /// It is free, but somebody holds its lock for a moment.
+    Passing,
+    /// It has an owner, dead or alive.
+    Taken,
+}
+
 fn claim(
     index: u16,
     entry: &EntryView<'_>,
     lock: Option<&LockFile>,
     identity: &Identity,
-) -> Result<Option<Word>, Error> {
+) -> Result<Claimed, Error> {
     if Word::load(entry.word, Ordering::Acquire).phase() != Phase::Free {
-        return Ok(None);
+        return Ok(Claimed::Taken);
     }
     let byte = LOCK_ENTRIES + u64::from(index);
     if let Some(lock) = lock
         && !lock.try_lock(byte, Mode::Exclusive)?
     {
-        return Ok(None);
+        return Ok(Claimed::Passing);
     }
     let word = Word::load(entry.word, Ordering::Acquire);
     let next = word.claimed_by(index);
     if word.phase() == Phase::Free {
         entry.store(identity);
         if word.exchange(entry.word, next) {
-            return Ok(Some(next));
+            return Ok(Claimed::Mine(next));
         }
     }
     if let Some(lock) = lock {
         lock.unlock(byte);
     }
-    Ok(None)
+    Ok(Claimed::Taken)
 }
 
 impl EntryView<'_> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use commonhold_os::fork;
 use commonhold_os::lock::{LockFile, Mode};
-use commonhold_segment::sync::{AtomicU64, Ordering};
+use commonhold_segment::sync::{AtomicU64, Fault, Ordering, planted};
 use commonhold_segment::{Geometry, Layout, Segment, TableGeometry};
 
 use crate::catalogue::{Catalogue, TableSpec};
@@ -42,6 +42,8 @@ pub struct Space {
     catalogue: Catalogue,
     /// Held as long as the space lives: see [`LOCK_USAGE`].
     usage: Option<LockFile>,
+    /// The process that took it into use: see [`fork`].
+    generation: u64,
     reaper: Mutex<Option<(u64, LockFile)>>,
     /// Wakes this process's own candidate when there is no steward.
     candidate: Mutex<Option<WakeCandidate>>,
@@ -103,13 +105,25 @@ impl Space {
             usage = Some(lock);
         }
         let (reaper, candidate) = (Mutex::new(None), Mutex::new(None));
-        Ok(Some(Arc::new(Self { segment, catalogue, usage, reaper, candidate })))
+        let generation = fork::generation();
+        Ok(Some(Arc::new(Self { segment, catalogue, usage, generation, reaper, candidate })))
     }
 
     /// Whether the segment's name still leads to this segment.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.usage.as_ref().is_none_or(LockFile::is_current)
+    }
+
+    /// Holds [`LOCK_USAGE`] with `lock`, so that nobody removes the segment.
+    ///
+    /// Nobody can have it alone while this space holds it; but a forked child's copy of the space holds nothing, and
+    /// after its parent has gone the segment may be removed under it.
+    pub(crate) fn hold_usage(&self, lock: &LockFile) -> Result<(), Error> {
+        let held = lock.try_lock(LOCK_USAGE, Mode::Shared)?;
+        let inherited = self.generation != fork::generation();
+        let there = held && (!inherited || lock.is_current());
+        if there || planted(Fault::NoUsage) { Ok(()) } else { Err(Error::Removed) }
     }
 
     /// The segment.

@@ -53,7 +53,8 @@ impl Identity {
     pub fn current() -> Result<Self, OsError> {
         let pid = std::process::id();
         let path = Path::new("/proc/self/stat");
-        let start_ticks = start_ticks(pid).map_err(|e| OsError::new("read", path, e))?;
+        // Not by the number: `/proc` may show another pid namespace than this process's.
+        let start_ticks = start_ticks("self").map_err(|e| OsError::new("read", path, e))?;
         let pidfd_inode = Pidfd::open(pid).map_or(0, |fd| fd.inode());
         Ok(Self { pid, start_ticks, pidfd_inode, pid_namespace: pid_namespace() })
     }
@@ -69,12 +70,15 @@ impl Identity {
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return (Liveness::Dead, None),
             Err(_) => return (Liveness::Unknown, None),
         };
-        let same = pidfd.inode() == self.pidfd_inode
-            && start_ticks(self.pid).is_ok_and(|ticks| ticks == self.start_ticks);
-        if !same || pidfd.has_ended() {
-            return (Liveness::Dead, None);
+        let started = pidfd.start_ticks();
+        let other = pidfd.inode() != self.pidfd_inode
+            || started.as_ref().is_ok_and(|ticks| *ticks != self.start_ticks);
+        match started {
+            _ if other || pidfd.has_ended() => (Liveness::Dead, None),
+            Ok(_) => (Liveness::Alive, Some(pidfd)),
+            // `/proc` does not show it: another pid namespace's is mounted, or it hides other users' processes.
+            Err(_) => (Liveness::Unknown, None),
         }
-        (Liveness::Alive, Some(pidfd))
     }
 }
 
@@ -91,7 +95,18 @@ impl Pidfd {
     }
 
     fn inode(&self) -> u64 {
-        std::fs::metadata(format!("/proc/self/fd/{}", self.0.as_raw_fd())).map_or(0, |m| m.ino())
+        nix::sys::stat::fstat(&self.0).map_or(0, |found| found.st_ino)
+    }
+
+    /// When its process started, found by the number under which the mounted `/proc` shows it.
+    fn start_ticks(&self) -> io::Result<u64> {
+        let info = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
+        let info = std::fs::read_to_string(info)?;
+        let shown = info.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
+        // 0: not shown there; -1: it has ended.
+        let pid = shown.and_then(|pid| pid.parse::<u32>().ok()).filter(|pid| *pid != 0);
+        let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        start_ticks(&pid.to_string())
     }
 
     fn has_ended(&self) -> bool {
@@ -132,8 +147,8 @@ pub fn wait_for_end(pidfd: Option<&Pidfd>, bell: &Bell, timeout: Duration) {
     let _ = bell.0.read();
 }
 
-fn start_ticks(pid: u32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+fn start_ticks(process: &str) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name, in parentheses, may hold anything; fields are counted from behind it.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let field = fields.split_whitespace().nth(19).and_then(|f| f.parse().ok());
@@ -164,7 +179,8 @@ mod tests {
         assert_eq!(Identity { pid_namespace: 1, ..me }.find().0, Liveness::Unknown);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
         let pidfd = Pidfd::open(child.id()).expect("a child");
-        let start = start_ticks(child.id()).expect("a child");
+        let start = pidfd.start_ticks().expect("a child");
+        assert_eq!(start_ticks(&child.id().to_string()).expect("a child"), start);
         let it = Identity { pid: child.id(), start_ticks: start, pidfd_inode: pidfd.inode(), ..me };
         assert_eq!(it.find().0, Liveness::Alive);
         child.kill().expect("killed");

@@ -1,6 +1,6 @@
 //! Every check, in the order in which they run.
 
-use crate::{Check, power, steps, store};
+use crate::{Check, linear, participants, power, steps, store};
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
@@ -9,6 +9,8 @@ pub(crate) fn all() -> Vec<Check> {
         steps::FROZEN,
         steps::STOPPED,
         steps::LONG,
+        linear::CHECK,
+        participants::CHECK,
         store::CHECK,
         power::CHECK,
     ]

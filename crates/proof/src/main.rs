@@ -9,8 +9,12 @@
 
 mod check;
 mod checks;
+mod child;
 mod fork;
+mod linear;
+mod participants;
 mod power;
+mod random;
 mod run;
 mod steps;
 mod store;

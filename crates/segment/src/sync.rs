@@ -85,11 +85,17 @@ pub enum Fault {
     CompleteFirst,
     /// The steward takes a batch that failed for stored.
     FailureIsStored,
+    /// Who looks for a free entry does not wait for those that others are just freeing.
+    NoClaimWait,
+    /// Who cannot be told alive from here (another pid namespace) is taken for dead.
+    UnknownIsDead,
+    /// A forked child does not look whether the segment was removed under it.
+    NoUsage,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -118,6 +124,9 @@ impl Fault {
         Self::NoFlagAll,
         Self::CompleteFirst,
         Self::FailureIsStored,
+        Self::NoClaimWait,
+        Self::UnknownIsDead,
+        Self::NoUsage,
     ];
 }
 
