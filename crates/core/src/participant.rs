@@ -212,18 +212,23 @@ impl Space {
     }
 
     /// Wakes who may have been left sleeping by a death between exchange and wake (on the record, on the
-    /// table), and flags the slot.
+    /// table), and flags the slot. It stays noted until that is done: this reaper may die too.
     fn wake_noted(&self, entry: &EntryView<'_>) {
-        let noted = entry.noted.swap(0, Ordering::AcqRel);
-        let Some(noted) = noted.checked_sub(1) else { return };
+        let Some(noted) = entry.noted.load(Ordering::Acquire).checked_sub(1) else { return };
+        if planted(Fault::NotedForgotten) {
+            entry.noted.store(0, Ordering::Release);
+        }
         let position = (noted >> 32) as usize;
         if let Ok(table) = self.table(position)
             && let Ok(slot) = table.slot(noted as u32)
         {
             self.flag(&table, slot.index);
-            futex_wake_all(slot.head);
-            let _ = table.control(TableControl::Watch).map(signal);
+            if !planted(Fault::NoNotedWake) {
+                futex_wake_all(slot.head);
+                let _ = table.control(TableControl::Watch).map(signal);
+            }
         }
+        entry.noted.store(0, Ordering::Release);
     }
 
     /// Who owns, or last owned, an entry.
@@ -236,7 +241,9 @@ impl Space {
     #[cfg(feature = "loom")]
     pub fn bury(&self, dead: &DeadSet) {
         for (index, word) in &dead.0 {
-            if let Ok(entry) = self.entry(*index) {
+            if let Ok(entry) = self.entry(*index)
+                && Word::load(entry.word, Ordering::Acquire) == *word
+            {
                 self.wake_noted(&entry);
                 word.exchange(entry.word, word.freed());
             }

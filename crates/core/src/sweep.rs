@@ -15,7 +15,7 @@
 //! once, and run beside every other operation.
 
 use commonhold_os::lock::Mode;
-use commonhold_segment::sync::Ordering;
+use commonhold_segment::sync::{Fault, Ordering, planted};
 
 use crate::error::Error;
 use crate::head::{Head, NO_CELL};
@@ -100,7 +100,8 @@ fn sweep_pool(
             table.pool(kind).hint_free(index); // its hint may have died with who freed it
         }
         let of_dead = dead.owns(space, word);
-        if !of_dead && word.phase() != Phase::Published {
+        let published = word.phase() == Phase::Published && !planted(Fault::NoLateSweep);
+        if !of_dead && !published {
             continue;
         }
         let verdict = match kind {

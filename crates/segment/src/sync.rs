@@ -16,6 +16,8 @@
 pub use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 #[cfg(not(feature = "loom"))]
+pub use commonhold_os::clock::monotonic_nanos;
+#[cfg(not(feature = "loom"))]
 pub use commonhold_os::futex::{wait as futex_wait, wake_all as futex_wake_all};
 
 /// Stands between a `SeqCst` store and the `SeqCst` load that must not miss the other side's store.
@@ -24,7 +26,9 @@ pub use commonhold_os::futex::{wait as futex_wait, wake_all as futex_wake_all};
 pub fn crossing() {}
 
 #[cfg(feature = "loom")]
-pub use model::{AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all};
+pub use model::{
+    AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all, monotonic_nanos,
+};
 
 /// A fault that a model plants to see that it would be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +69,35 @@ pub enum Fault {
     NoAnnounceFence,
     /// What the steward reads after clearing flags is not ordered by a fence.
     NoCollectFence,
+    /// A waiter marks what stands there now, not what it looked at.
+    BlindMark,
+    /// Who moves `persisted` wakes nobody.
+    NoStoredWake,
+    /// Who waits for the steward does not hurry him.
+    NoHurry,
+    /// A new steward does not look through all slots.
+    NoFlagAll,
+    /// A leaving steward does not look at the flags again.
+    BlindLeaver,
+    /// Who inserts over a deletion does not flag the deleted slot.
+    NoOldFlag,
+    /// The steward does not look for the deletions before what he collected.
+    NoPredecessors,
+    /// The reaper does not wake those whom the dead left sleeping.
+    NoNotedWake,
+    /// The reaper forgets the noted slot before he has flagged it.
+    NotedForgotten,
+    /// Who frees a thing clears its hint before its word is Free.
+    HintFirst,
+    /// What the freer reads of the hints is not ordered behind his exchange.
+    NoHintCrossing,
+    /// The sweep leaves what was marked Published late.
+    NoLateSweep,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 30] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -88,6 +116,18 @@ impl Fault {
         Self::NoFloor,
         Self::NoAnnounceFence,
         Self::NoCollectFence,
+        Self::BlindMark,
+        Self::NoStoredWake,
+        Self::NoHurry,
+        Self::NoFlagAll,
+        Self::BlindLeaver,
+        Self::NoOldFlag,
+        Self::NoPredecessors,
+        Self::NoNotedWake,
+        Self::NotedForgotten,
+        Self::HintFirst,
+        Self::NoHintCrossing,
+        Self::NoLateSweep,
     ];
 }
 
@@ -271,6 +311,18 @@ pub mod model {
             park();
             SLEEPERS.with_borrow_mut(|all| all.retain(|(_, sleeper)| sleeper.id() != me.id()));
         }
+    }
+
+    /// Time stands still in a model: no limit passes, and no execution depends on the machine's load.
+    #[must_use]
+    pub fn monotonic_nanos() -> u64 {
+        0
+    }
+
+    /// The longest piece of a sleep passes for everybody who sleeps: they look again.
+    pub fn time_passes() {
+        let woken = SLEEPERS.with_borrow_mut(std::mem::take);
+        woken.into_iter().for_each(|(_, sleeper)| sleeper.unpark());
     }
 
     /// Wakes every sleeper of `word`.

@@ -106,6 +106,7 @@ pub fn assert_nothing_leaked(space: &Space, records: u32) {
     assert_eq!(figures.slots.published, records, "{figures:?}");
     assert!(figures.cells.published >= records, "a head leads to a free cell: {figures:?}");
     assert!(figures.index_cells.published <= 1, "{figures:?}");
+    assert_eq!(space.hidden_things(0).unwrap(), 0, "free, but hinted taken");
 }
 
 thread_local! {
