@@ -10,9 +10,7 @@
 
 use std::time::Duration;
 
-use commonhold_segment::sync::{
-    AtomicU64, Fault, Ordering, futex_wait, monotonic_nanos, planted,
-};
+use commonhold_segment::sync::{AtomicU64, Fault, Ordering, futex_wait, monotonic_nanos, planted};
 
 use crate::commit::Committed;
 use crate::error::Error;

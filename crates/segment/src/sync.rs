@@ -185,6 +185,18 @@ pub mod model {
         static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
         static VICTIM: Cell<Option<(ThreadId, u32)>> = const { Cell::new(None) };
         static SLEEPERS: RefCell<Vec<(usize, Thread)>> = const { RefCell::new(Vec::new()) };
+        static EVERY_SWITCH: Cell<bool> = const { Cell::new(false) };
+    }
+
+    loom::lazy_static! {
+        static ref TURN: loom::sync::atomic::AtomicU64 = loom::sync::atomic::AtomicU64::new(0);
+    }
+
+    /// Before a model: whether a thread may lose its turn before *every* access. Else loom reduces, and its
+    /// reduction remembers the last access to a word only: who loads a word and then exchanges it hides that
+    /// another thread loaded it before, and "he loads it after the exchange" may never be tried.
+    pub fn every_switch(on: bool) {
+        EVERY_SWITCH.set(on);
     }
 
     /// What a victim's stack is unwound with.
@@ -230,6 +242,10 @@ pub mod model {
                 resume_unwind(Box::new(Killed));
             }
             VICTIM.set(Some((victim, left - 1)));
+        }
+        if EVERY_SWITCH.get() {
+            // Depends on everybody's last access; orders nothing, because it is relaxed.
+            TURN.store(0, Ordering::Relaxed);
         }
         true
     }
