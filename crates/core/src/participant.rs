@@ -22,7 +22,7 @@ use commonhold_segment::layout::{ENTRY_WORDS, LINE_WORDS};
 use commonhold_segment::sync::{AtomicU64, Fault, Ordering, fence, futex_wake_all, planted};
 
 use crate::error::Error;
-use crate::pool::signal;
+use crate::pool::signal_all;
 use crate::space::{LOCK_ENTRIES, LOCK_USAGE, Space};
 use crate::sweep::{Swept, sweep};
 use crate::table::TableControl;
@@ -225,7 +225,8 @@ impl Space {
             self.flag(&table, slot.index);
             if !planted(Fault::NoNotedWake) {
                 futex_wake_all(slot.head);
-                let _ = table.control(TableControl::Watch).map(signal);
+                // He may have moved the word and died before his wake: its bit says nothing then.
+                let _ = table.control(TableControl::Watch).map(signal_all);
             }
         }
         entry.noted.store(0, Ordering::Release);

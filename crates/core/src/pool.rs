@@ -155,10 +155,12 @@ impl<'a> Pool<'a> {
     pub(crate) fn hint_free(&self, index: u32) {
         if let Some(hints) = self.taken.get(index as usize / 64) {
             let bit = 1 << (index % 64);
-            if !planted(Fault::NoHintCrossing) {
+            let weak = planted(Fault::NoHintCrossing);
+            if !weak {
                 crossing();
             }
-            if hints.load(Ordering::SeqCst) & bit != 0 {
+            let order = if weak { Ordering::Relaxed } else { Ordering::SeqCst };
+            if hints.load(order) & bit != 0 {
                 // Before the look at who waits for room, as the exchange that freed it.
                 hints.fetch_and(!bit, Ordering::SeqCst);
             }
@@ -181,6 +183,14 @@ pub(crate) fn signal(word: &AtomicU64) {
     let now = word.load(Ordering::SeqCst);
     if now & 1 == 1 && !planted(Fault::NoRoomWake) {
         signal_slow(word, now);
+    }
+}
+
+/// Like [`signal`], and wakes too who sleeps on a value that a dead participant moved the word from.
+pub(crate) fn signal_all(word: &AtomicU64) {
+    signal(word);
+    if !planted(Fault::NoRoomWake) && !planted(Fault::NoReapWake) {
+        futex_wake_all(word);
     }
 }
 

@@ -20,7 +20,7 @@ use commonhold_segment::sync::{Fault, Ordering, planted};
 use crate::error::Error;
 use crate::head::{Head, NO_CELL};
 use crate::participant::DeadSet;
-use crate::pool::{Kind, signal};
+use crate::pool::{Kind, signal, signal_all};
 use crate::space::{LOCK_RECLAIM, Space};
 use crate::table::{Place, TableControl, TableView};
 use crate::word::{Phase, Word};
@@ -58,7 +58,8 @@ pub fn sweep(space: &Space, dead: &DeadSet) -> Result<Swept, Error> {
         sweep_slots(space, &table, dead, &mut swept)?;
         sweep_pool(space, &table, Kind::Cells, dead, &mut swept)?;
         sweep_pool(space, &table, Kind::IndexCells, dead, &mut swept)?;
-        space.signal_room(&table)?;
+        let room = table.control(TableControl::Room)?;
+        if dead.is_empty() { signal(room) } else { signal_all(room) }
     }
     Ok(swept)
 }

@@ -85,6 +85,8 @@ pub enum Fault {
     NoPredecessors,
     /// The reaper does not wake those whom the dead left sleeping.
     NoNotedWake,
+    /// The reaper wakes only those whom the dead had not yet taken the mark from.
+    NoReapWake,
     /// The reaper forgets the noted slot before he has flagged it.
     NotedForgotten,
     /// Who frees a thing clears its hint before its word is Free.
@@ -97,7 +99,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -124,6 +126,7 @@ impl Fault {
         Self::NoOldFlag,
         Self::NoPredecessors,
         Self::NoNotedWake,
+        Self::NoReapWake,
         Self::NotedForgotten,
         Self::HintFirst,
         Self::NoHintCrossing,

@@ -270,6 +270,15 @@ pub fn finds_at_some_step(
     bound: usize,
     model: impl Fn(u32) + Clone + Send + Sync + 'static,
 ) {
+    assert!(found_at_some_step(fault, bound, model), "{fault:?} was not found");
+}
+
+/// Whether it is found to fail, for a death before some access, once `fault` is planted.
+pub fn found_at_some_step(
+    fault: Fault,
+    bound: usize,
+    model: impl Fn(u32) + Clone + Send + Sync + 'static,
+) -> bool {
     let start = Instant::now();
     for steps in 0.. {
         let before = KILLS.get();
@@ -279,10 +288,14 @@ pub fn finds_at_some_step(
         plant(None);
         if found.is_err() {
             let seconds = start.elapsed().as_secs_f64();
-            return println!("{fault:?}: found at step {steps} after {seconds:.1} s");
+            println!("{fault:?}: found at step {steps} after {seconds:.1} s");
+            return true;
         }
-        assert_ne!(KILLS.get(), before, "{fault:?} was not found in {steps} steps");
+        if KILLS.get() == before {
+            break;
+        }
     }
+    false
 }
 
 /// Is found to fail once `fault` is planted.
