@@ -295,7 +295,7 @@ fn hints() {
 }
 
 /// The accesses of an update, and of an insert, are fewer.
-const ACCESSES: usize = 90;
+const ACCESSES: usize = 80;
 
 /// Some of them; all with `COMMONHOLD_LOOM_LONG`.
 fn some_deaths(every: usize) -> impl Iterator<Item = u32> {
@@ -383,5 +383,7 @@ fn two_may_sweep_at_once() {
 fn no_free_thing_stays_hidden() {
     holds("hints", bound(2, 3), hints);
     finds(Fault::HintFirst, 2, hints);
-    every_switch(|| finds(Fault::NoHintCrossing, 2, hints));
+    if bound(0, 1) == 1 {
+        every_switch(|| finds(Fault::NoHintCrossing, 2, hints)); // about a minute
+    }
 }
