@@ -302,9 +302,12 @@ fn some_deaths(every: usize) -> impl Iterator<Item = u32> {
     (0..ACCESSES as u32).step_by(bound(every, 1))
 }
 
+/// A model with its name.
+type Named<F> = (&'static str, F);
+
 #[test]
 fn who_slept_when_the_waker_died_is_woken() {
-    let models: [(&str, fn(u32)); 3] = [
+    let models: [Named<fn(u32)>; 3] = [
         ("on a record", sleeper_on_a_record),
         ("on a table", sleeper_on_a_table),
         ("on a key", sleeper_on_a_key),
@@ -359,7 +362,7 @@ fn who_leaves_may_die_at_any_step() {
 
 #[test]
 fn a_late_mark_is_swept() {
-    let models: [(&str, fn(&AtomicU64)); 2] =
+    let models: [Named<fn(&AtomicU64)>; 2] =
         [("late mark", late_mark), ("late mark of a deletion", late_mark_of_a_deletion)];
     for (name, model) in models {
         let left = Arc::new(AtomicU64::new(0));
