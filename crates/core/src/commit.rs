@@ -164,7 +164,7 @@ impl Handle {
         self.keep_spare(table, None);
         self.count_commit(table.position, &entry);
         let cell = table.cell(owned.index)?;
-        if planted(Fault::BlindMark) {
+        if planted(Fault::BlindPublish) {
             cell.word.store(owned.word.published().bits(), Ordering::Release);
         }
         owned.word.exchange(cell.word, owned.word.published());

@@ -98,7 +98,7 @@ impl Handle {
                 break;
             }
         }
-        if drained.marks.iter().any(|m| m.succeeds) {
+        if drained.marks.iter().any(|m| m.succeeds) && !planted(Fault::NoPredecessors) {
             self.collect_predecessors(&view, &mut drained)?;
         }
         drained.floor = view.control(TableControl::Floor)?.load(Ordering::SeqCst);

@@ -115,7 +115,9 @@ impl Space {
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn hurry_steward(&self) -> Result<(), Error> {
-        self.ring(self.doorbell()?, true);
+        if !planted(Fault::NoHurry) {
+            self.ring(self.doorbell()?, true);
+        }
         Ok(())
     }
 
@@ -174,7 +176,8 @@ impl Space {
         let state = if serves { Doorbell::Awake } else { Doorbell::None };
         self.doorbell()?.store(state as u64, Ordering::SeqCst);
         crossing();
-        Ok(!serves && self.has_flags())
+        let looks = !serves && !planted(Fault::BlindLeaver);
+        Ok(looks && self.has_flags())
     }
 
     /// What the doorbell says.

@@ -138,12 +138,29 @@ impl Handle {
         self.register().map(|()| true)
     }
 
+    /// For models: this participant, as if it were proved dead.
+    #[cfg(feature = "loom")]
+    #[must_use]
+    pub fn as_dead(&self) -> crate::participant::DeadSet {
+        let mut dead = crate::participant::DeadSet::new();
+        dead.insert(self.entry.get(), self.word.get());
+        dead
+    }
+
+    /// For models: claims a cell, as an update does.
+    ///
+    /// # Errors
+    /// As an update.
+    #[cfg(feature = "loom")]
+    pub fn take_cell(&self, table: usize) -> Result<(), Error> {
+        self.spare(&self.space.table(table)?).map(drop)
+    }
+
     /// For models: leaves everything as a killed participant does; the dead.
     #[cfg(feature = "loom")]
     #[must_use]
     pub fn abandon(self) -> crate::participant::DeadSet {
-        let mut dead = crate::participant::DeadSet::new();
-        dead.insert(self.entry.get(), self.word.get());
+        let dead = self.as_dead();
         self.generation.set(u64::MAX); // as if inherited by a fork: nothing is given back
         dead
     }

@@ -127,7 +127,8 @@ impl Head {
 
     /// Puts `next` into `word`, which nobody else moves; everybody who waited is woken.
     pub(crate) fn replace(word: &AtomicU64, next: Self) {
-        if Self(word.swap(next.0, Ordering::SeqCst)).has_waiters() {
+        let waited_for = Self(word.swap(next.0, Ordering::SeqCst)).has_waiters();
+        if waited_for && !planted(Fault::NoStoredWake) {
             futex_wake_all(word);
         }
     }

@@ -121,7 +121,9 @@ impl Handle {
             Entry::Deleted(entry, version) => {
                 raise_floor(table, version)?;
                 // The deleter may not have come to it yet; see drain.rs on incarnations.
-                self.space().flag(table, entry.slot);
+                if !planted(Fault::NoOldFlag) {
+                    self.space().flag(table, entry.slot);
+                }
                 entries.retain(|e| *e != entry);
             }
         }

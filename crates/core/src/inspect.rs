@@ -1,5 +1,7 @@
 //! Looking from outside: figures derived by looking, without an entry and without a write.
 
+#[cfg(feature = "loom")]
+use commonhold_segment::sync::AtomicU64;
 use commonhold_segment::sync::Ordering;
 
 use crate::error::Error;
@@ -105,6 +107,21 @@ impl Space {
         let taken = table.pool(Kind::Cells).words();
         let taken = taken.filter(|(_, w)| Word::load(w, Ordering::Acquire).phase() != Phase::Free);
         Ok((taken.count() as u32).saturating_sub(led))
+    }
+
+    /// For models: free things whose hint says that they are taken, so that nobody finds them.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`].
+    #[cfg(feature = "loom")]
+    pub fn hidden_things(&self, position: usize) -> Result<u32, Error> {
+        let table = self.table(position)?;
+        let hidden = |kind| {
+            let pool = table.pool(kind);
+            let free = |w: &AtomicU64| Word::load(w, Ordering::Acquire).phase() == Phase::Free;
+            pool.words().filter(|(i, w)| free(w) && pool.is_hinted_taken(*i)).count() as u32
+        };
+        Ok([Kind::Cells, Kind::Slots, Kind::IndexCells].into_iter().map(hidden).sum())
     }
 
     /// Visits every record of the table: a consistent copy of each, at no single instant.

@@ -23,7 +23,7 @@ use commonhold_segment::layout::{ENTRY_WORDS, LINE_WORDS};
 use commonhold_segment::sync::{AtomicU64, Fault, Ordering, fence, futex_wake_all, planted};
 
 use crate::error::Error;
-use crate::pool::signal;
+use crate::pool::signal_all;
 use crate::space::{LOCK_ENTRIES, Space};
 use crate::sweep::{Swept, sweep};
 use crate::table::TableControl;
@@ -234,18 +234,24 @@ impl Space {
     }
 
     /// Wakes who may have been left sleeping by a death between exchange and wake (on the record, on the
-    /// table), and flags the slot.
+    /// table), and flags the slot. It stays noted until that is done: this reaper may die too.
     fn wake_noted(&self, entry: &EntryView<'_>) {
-        let noted = entry.noted.swap(0, Ordering::AcqRel);
-        let Some(noted) = noted.checked_sub(1) else { return };
+        let Some(noted) = entry.noted.load(Ordering::Acquire).checked_sub(1) else { return };
+        if planted(Fault::NotedForgotten) {
+            entry.noted.store(0, Ordering::Release);
+        }
         let position = (noted >> 32) as usize;
         if let Ok(table) = self.table(position)
             && let Ok(slot) = table.slot(noted as u32)
         {
             self.flag(&table, slot.index);
-            futex_wake_all(slot.head);
-            let _ = table.control(TableControl::Watch).map(signal);
+            if !planted(Fault::NoNotedWake) {
+                futex_wake_all(slot.head);
+                // He may have moved the word and died before his wake: its bit says nothing then.
+                let _ = table.control(TableControl::Watch).map(signal_all);
+            }
         }
+        entry.noted.store(0, Ordering::Release);
     }
 
     /// Who owns, or last owned, an entry.
@@ -258,7 +264,9 @@ impl Space {
     #[cfg(feature = "loom")]
     pub fn bury(&self, dead: &DeadSet) {
         for (index, word) in &dead.0 {
-            if let Ok(entry) = self.entry(*index) {
+            if let Ok(entry) = self.entry(*index)
+                && Word::load(entry.word, Ordering::Acquire) == *word
+            {
                 self.wake_noted(&entry);
                 word.exchange(entry.word, word.freed());
             }

@@ -15,10 +15,10 @@
 
 use std::time::Duration;
 
-use commonhold_os::clock::monotonic_nanos;
 use commonhold_segment::layout::INDEX_CELL_WORDS;
 use commonhold_segment::sync::{
-    AtomicU64, Fault, Ordering, crossing, fence, futex_wait, futex_wake_all, planted,
+    AtomicU64, Fault, Ordering, crossing, fence, futex_wait, futex_wake_all, monotonic_nanos,
+    planted,
 };
 
 use crate::error::Error;
@@ -122,6 +122,10 @@ impl<'a> Pool<'a> {
 
     /// Frees a thing whose word still is `from`; false when it is not.
     pub(crate) fn free(&self, index: u32, from: Word) -> bool {
+        if planted(Fault::HintFirst) {
+            self.hint_free(index);
+            return self.word(index).is_some_and(|word| from.exchange(word, from.freed()));
+        }
         let freed = self.word(index).is_some_and(|word| from.exchange(word, from.freed()));
         if freed {
             self.hint_free(index);
@@ -140,12 +144,23 @@ impl<'a> Pool<'a> {
         }
     }
 
+    /// Whether its hint says that the thing is taken.
+    #[cfg(feature = "loom")]
+    pub(crate) fn is_hinted_taken(&self, index: u32) -> bool {
+        let hints = self.taken.get(index as usize / 64);
+        hints.is_some_and(|h| h.load(Ordering::SeqCst) >> (index % 64) & 1 == 1)
+    }
+
     /// Clears the hint of a free thing; to be called after its word became Free.
     pub(crate) fn hint_free(&self, index: u32) {
         if let Some(hints) = self.taken.get(index as usize / 64) {
             let bit = 1 << (index % 64);
-            crossing();
-            if hints.load(Ordering::SeqCst) & bit != 0 {
+            let weak = planted(Fault::NoHintCrossing);
+            if !weak {
+                crossing();
+            }
+            let order = if weak { Ordering::Relaxed } else { Ordering::SeqCst };
+            if hints.load(order) & bit != 0 {
                 // Before the look at who waits for room, as the exchange that freed it.
                 hints.fetch_and(!bit, Ordering::SeqCst);
             }
@@ -168,6 +183,14 @@ pub(crate) fn signal(word: &AtomicU64) {
     let now = word.load(Ordering::SeqCst);
     if now & 1 == 1 && !planted(Fault::NoRoomWake) {
         signal_slow(word, now);
+    }
+}
+
+/// Like [`signal`], and wakes too who sleeps on a value that a dead participant moved the word from.
+pub(crate) fn signal_all(word: &AtomicU64) {
+    signal(word);
+    if !planted(Fault::NoRoomWake) && !planted(Fault::NoReapWake) {
+        futex_wake_all(word);
     }
 }
 

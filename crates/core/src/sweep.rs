@@ -20,7 +20,7 @@ use commonhold_segment::sync::{Fault, Ordering, planted};
 use crate::error::Error;
 use crate::head::{Head, NO_CELL};
 use crate::participant::DeadSet;
-use crate::pool::{Kind, signal};
+use crate::pool::{Kind, signal, signal_all};
 use crate::space::{LOCK_RECLAIM, Space};
 use crate::table::{Place, TableControl, TableView};
 use crate::word::{Phase, Word};
@@ -58,7 +58,8 @@ pub fn sweep(space: &Space, dead: &DeadSet) -> Result<Swept, Error> {
         sweep_slots(space, &table, dead, &mut swept)?;
         sweep_pool(space, &table, Kind::Cells, dead, &mut swept)?;
         sweep_pool(space, &table, Kind::IndexCells, dead, &mut swept)?;
-        space.signal_room(&table)?;
+        let room = table.control(TableControl::Room)?;
+        if dead.is_empty() { signal(room) } else { signal_all(room) }
     }
     Ok(swept)
 }
@@ -100,7 +101,8 @@ fn sweep_pool(
             table.pool(kind).hint_free(index); // its hint may have died with who freed it
         }
         let of_dead = dead.owns(space, word);
-        if !of_dead && word.phase() != Phase::Published {
+        let published = word.phase() == Phase::Published && !planted(Fault::NoLateSweep);
+        if !of_dead && !published {
             continue;
         }
         let verdict = match kind {
@@ -212,4 +214,74 @@ fn sweep_slots(
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use std::sync::Arc;
+
+    use commonhold_segment::{NewSegment, Segment, new_uuid};
+
+    use super::*;
+    use crate::catalogue::{Catalogue, History, TableSpec};
+    use crate::commit::Draft;
+    use crate::read::{Found, Snapshot};
+    use crate::schema::Schema;
+    use crate::space::geometry_of;
+    use crate::{Handle, Inserted};
+
+    fn space() -> Arc<Space> {
+        let schema = Schema::new(vec!["n:i64".parse().unwrap()]).unwrap();
+        let history = History::Full;
+        let table = TableSpec { history, slots: 1, cells: 8, ..TableSpec::new("t", schema) };
+        let catalogue = Catalogue::new(4, 1, vec![table]).unwrap();
+        let json = catalogue.to_json();
+        let new = NewSegment {
+            geometry: geometry_of(&catalogue),
+            catalogue: json.as_bytes(),
+            store_id: [0; 16],
+            store_epoch: 1,
+            store_url: "none",
+            uuid: new_uuid(),
+        };
+        let name = format!("commonhold-late-mark-{}", std::process::id());
+        Space::new(Segment::create_ephemeral(&name, &new).unwrap()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_mark_that_came_late_is_swept_although_nobody_died() {
+        let space = space();
+        let (slow, other) = (Handle::open(&space).unwrap(), Handle::open(&space).unwrap());
+        let drain = || other.complete(&other.collect(0, 100).unwrap()).unwrap();
+        let inserted = other.insert(0, "a", &0_i64.to_le_bytes()).unwrap();
+        let Inserted::Committed(first) = inserted else { panic!("{inserted:?}") };
+        drain();
+        // One commits as far as his exchange, and not yet his mark.
+        let (table, record) = (space.table(0).unwrap(), first.record);
+        let mut seen = Snapshot::default();
+        assert_eq!(slow.look(&table, record, &mut seen).unwrap(), Found::Version);
+        let own = slow.spare(&table).unwrap();
+        let draft =
+            Draft { record, version: 2, previous: seen.head.position(), deleted: false, time: 0 };
+        slow.write(&table, own, &draft, &seen.payload).unwrap();
+        let head = table.slot(record.slot).unwrap().head;
+        assert!(seen.head.displace(head, Head::new(own.index, 2)));
+        slow.keep_spare(&table, None);
+        // His version is stored, displaced, and the next one is stored.
+        space.flag_all().unwrap();
+        drain();
+        let again = |now: &[u8], next: &mut Vec<u8>| {
+            next.extend_from_slice(now);
+            Ok::<(), Error>(())
+        };
+        assert_eq!(other.update_at(0, record, again).unwrap().map(|c| c.version), Some(3));
+        drain();
+        // Now he marks it: nobody comes by that cell any more.
+        let word = table.cell(own.index).unwrap().word;
+        assert!(own.word.exchange(word, own.word.published()));
+        assert_eq!(space.unreferenced_cells(0).unwrap(), 1);
+        assert_eq!(space.reap(false).unwrap(), Swept::default());
+        assert_eq!(space.reap(true).unwrap(), Swept { cells: 1, ..Swept::default() });
+        assert_eq!(space.unreferenced_cells(0).unwrap(), 0);
+    }
 }

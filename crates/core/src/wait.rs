@@ -10,8 +10,7 @@
 
 use std::time::Duration;
 
-use commonhold_os::clock::monotonic_nanos;
-use commonhold_segment::sync::{AtomicU64, Ordering, futex_wait};
+use commonhold_segment::sync::{AtomicU64, Fault, Ordering, futex_wait, monotonic_nanos, planted};
 
 use crate::commit::Committed;
 use crate::error::Error;
@@ -72,6 +71,7 @@ pub(crate) fn wait_moved(word: &AtomicU64, seen: Head, deadline: &Deadline) -> b
             return true;
         }
         let Some(left) = deadline.left() else { return false };
+        let now = if planted(Fault::BlindMark) { Head::load(word, Ordering::Acquire) } else { now };
         let marked = now.with_waiters();
         let mark = || {
             word.compare_exchange(now.bits(), marked.bits(), Ordering::SeqCst, Ordering::Relaxed)

@@ -1,10 +1,11 @@
 //! Insert, delete and the reuse of slots, under loom.
 #![cfg(feature = "loom")]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 mod model;
 
 use commonhold_core::catalogue::History;
+use commonhold_core::hash::fnv1a_64;
 use commonhold_core::participant::DeadSet;
 use commonhold_core::sweep::sweep;
 use loom::thread;
@@ -106,6 +107,52 @@ fn death_of_a_delete(steps: u32) {
     sweep(&space, &DeadSet::new()).unwrap();
     drop(other);
     assert_nothing_leaked(&space, u32::from(left.is_some()));
+}
+
+/// Eight keys of one bucket of four.
+fn keys_of_one_bucket() -> Vec<String> {
+    let bucket = |key: &str| {
+        let hash = fnv1a_64(key.as_bytes());
+        (hash ^ hash >> 32) & 3
+    };
+    let keys = ('!'..='~').map(String::from).filter(|key| bucket(key) == 0);
+    keys.take(8).collect()
+}
+
+/// A bucket's cell is full with six keys. Two insert another one each, so that it needs a second cell; then two
+/// keys are deleted, and it needs one again.
+fn overflow() {
+    let space = space_of(History::Latest, 8, 0, 2);
+    let (first, second) = (open(&space), open(&space));
+    let keys = keys_of_one_bucket();
+    let (six, more) = keys.split_at(6);
+    assert!(six.iter().all(|key| insert(&first, key, 0)));
+    assert_eq!(space.figures(0).unwrap().index_cells.published, 1);
+    let gone = first.locate(0, &six[0]).unwrap().unwrap();
+    let last = first.locate(0, &six[1]).unwrap().unwrap();
+    let (seventh, theirs) = (more[0].clone(), more[0].clone());
+    let second = thread::spawn(move || {
+        assert!(insert(&second, &theirs, 7));
+        second
+    });
+    assert!(insert(&first, &more[1], 8));
+    let second = second.join().unwrap();
+    assert!(keys.iter().all(|key| value(&space, key).is_some()), "all eight are there");
+    assert_eq!(space.figures(0).unwrap().index_cells.published, 2);
+    assert!(delete(&first, gone).is_some());
+    assert!(delete(&second, last).is_some());
+    let left = keys.iter().filter(|key| value(&space, key).is_some()).count();
+    assert!(left == 6 && value(&space, &seventh).is_some());
+    drain_all(&first);
+    sweep(&space, &DeadSet::new()).unwrap();
+    drop((first, second));
+    assert_nothing_leaked(&space, 6);
+}
+
+#[test]
+fn a_bucket_may_overflow() {
+    holds("bucket overflow", bound(1, 2), overflow);
+    finds(Fault::StaleBucket, 1, overflow);
 }
 
 #[test]

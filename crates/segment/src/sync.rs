@@ -16,6 +16,8 @@
 pub use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 #[cfg(not(feature = "loom"))]
+pub use commonhold_os::clock::monotonic_nanos;
+#[cfg(not(feature = "loom"))]
 pub use commonhold_os::futex::{wait as futex_wait, wake_all as futex_wake_all};
 
 /// Stands between a `SeqCst` store and the `SeqCst` load that must not miss the other side's store.
@@ -24,7 +26,9 @@ pub use commonhold_os::futex::{wait as futex_wait, wake_all as futex_wake_all};
 pub fn crossing() {}
 
 #[cfg(feature = "loom")]
-pub use model::{AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all};
+pub use model::{
+    AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all, monotonic_nanos,
+};
 
 /// A fault that a model plants to see that it would be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +72,7 @@ pub enum Fault {
     /// A committer does not note the slot in his entry before the exchange.
     NoNote,
     /// A committer marks his cell Published whatever became of it meanwhile.
-    BlindMark,
+    BlindPublish,
     /// The sweep leaves the hints of free things as they are.
     NoHintRepair,
     /// The sweep frees a dead one's reserved slot without a look at its bucket.
@@ -79,8 +83,6 @@ pub enum Fault {
     EntryFreedFirst,
     /// A reaper frees the entry of a dead one before he sweeps.
     EntrySweptLast,
-    /// A new steward does not flag what is not stored.
-    NoFlagAll,
     /// The steward reports a batch stored before he stores it.
     CompleteFirst,
     /// The steward takes a batch that failed for stored.
@@ -91,11 +93,37 @@ pub enum Fault {
     UnknownIsDead,
     /// A forked child does not look whether the segment was removed under it.
     NoUsage,
+    /// A waiter marks what stands there now, not what it looked at.
+    BlindMark,
+    /// Who moves `persisted` wakes nobody.
+    NoStoredWake,
+    /// Who waits for the steward does not hurry him.
+    NoHurry,
+    /// A new steward does not look through all slots.
+    NoFlagAll,
+    /// A leaving steward does not look at the flags again.
+    BlindLeaver,
+    /// Who inserts over a deletion does not flag the deleted slot.
+    NoOldFlag,
+    /// The steward does not look for the deletions before what he collected.
+    NoPredecessors,
+    /// The reaper does not wake those whom the dead left sleeping.
+    NoNotedWake,
+    /// The reaper wakes only those whom the dead had not yet taken the mark from.
+    NoReapWake,
+    /// The reaper forgets the noted slot before he has flagged it.
+    NotedForgotten,
+    /// Who frees a thing clears its hint before its word is Free.
+    HintFirst,
+    /// What the freer reads of the hints is not ordered behind his exchange.
+    NoHintCrossing,
+    /// The sweep leaves what was marked Published late.
+    NoLateSweep,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 43] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -115,18 +143,30 @@ impl Fault {
         Self::NoAnnounceFence,
         Self::NoCollectFence,
         Self::NoNote,
-        Self::BlindMark,
+        Self::BlindPublish,
         Self::NoHintRepair,
         Self::NoBucketLook,
         Self::NoChainWalk,
         Self::EntryFreedFirst,
         Self::EntrySweptLast,
-        Self::NoFlagAll,
         Self::CompleteFirst,
         Self::FailureIsStored,
         Self::NoClaimWait,
         Self::UnknownIsDead,
         Self::NoUsage,
+        Self::BlindMark,
+        Self::NoStoredWake,
+        Self::NoHurry,
+        Self::NoFlagAll,
+        Self::BlindLeaver,
+        Self::NoOldFlag,
+        Self::NoPredecessors,
+        Self::NoNotedWake,
+        Self::NoReapWake,
+        Self::NotedForgotten,
+        Self::HintFirst,
+        Self::NoHintCrossing,
+        Self::NoLateSweep,
     ];
 }
 
@@ -184,6 +224,18 @@ pub mod model {
         static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
         static VICTIM: Cell<Option<(ThreadId, u32)>> = const { Cell::new(None) };
         static SLEEPERS: RefCell<Vec<(usize, Thread)>> = const { RefCell::new(Vec::new()) };
+        static EVERY_SWITCH: Cell<bool> = const { Cell::new(false) };
+    }
+
+    loom::lazy_static! {
+        static ref TURN: loom::sync::atomic::AtomicU64 = loom::sync::atomic::AtomicU64::new(0);
+    }
+
+    /// Before a model: whether a thread may lose its turn before *every* access. Else loom reduces, and its
+    /// reduction remembers the last access to a word only: who loads a word and then exchanges it hides that
+    /// another thread loaded it before, and "he loads it after the exchange" may never be tried.
+    pub fn every_switch(on: bool) {
+        EVERY_SWITCH.set(on);
     }
 
     /// What a victim's stack is unwound with.
@@ -229,6 +281,10 @@ pub mod model {
                 resume_unwind(Box::new(Killed));
             }
             VICTIM.set(Some((victim, left - 1)));
+        }
+        if EVERY_SWITCH.get() {
+            // Depends on everybody's last access; orders nothing, because it is relaxed.
+            TURN.store(0, Ordering::Relaxed);
         }
         true
     }
@@ -310,6 +366,18 @@ pub mod model {
             park();
             SLEEPERS.with_borrow_mut(|all| all.retain(|(_, sleeper)| sleeper.id() != me.id()));
         }
+    }
+
+    /// Time stands still in a model: no limit passes, and no execution depends on the machine's load.
+    #[must_use]
+    pub fn monotonic_nanos() -> u64 {
+        0
+    }
+
+    /// The longest piece of a sleep passes for everybody who sleeps: they look again.
+    pub fn time_passes() {
+        let woken = SLEEPERS.with_borrow_mut(std::mem::take);
+        woken.into_iter().for_each(|(_, sleeper)| sleeper.unpark());
     }
 
     /// Wakes every sleeper of `word`.

@@ -2,16 +2,18 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::hash::{record_prefix, state_hash};
+use commonhold_core::participant::DeadSet;
 use commonhold_core::row::Row;
 use commonhold_core::schema::Schema;
 use commonhold_core::space::geometry_of;
-use commonhold_core::{Error, Handle, Inserted, RecordRef, Space};
+use commonhold_core::sweep::sweep;
+use commonhold_core::{Committed, Error, Handle, Inserted, RecordRef, Space};
 pub use commonhold_segment::sync::Fault;
 use commonhold_segment::sync::model::{self, plant};
 use commonhold_segment::{NewSegment, Segment};
@@ -49,12 +51,17 @@ pub fn insert(handle: &Handle, key: &str, n: i64) -> bool {
 
 /// Adds one; the version, or none when the record is gone.
 pub fn add(handle: &Handle, record: RecordRef) -> Option<u64> {
+    commit(handle, record).map(|c| c.version)
+}
+
+/// Like [`add`]; the commit.
+pub fn commit(handle: &Handle, record: RecordRef) -> Option<Committed> {
     let step = |now: &[u8], next: &mut Vec<u8>| {
         let value = i64::from_le_bytes(now.try_into().unwrap()) + 1;
         next.extend_from_slice(&value.to_le_bytes());
         Ok::<(), Error>(())
     };
-    handle.update_at(0, record, step).unwrap().map(|c| c.version)
+    handle.update_at(0, record, step).unwrap()
 }
 
 pub fn delete(handle: &Handle, record: RecordRef) -> Option<u64> {
@@ -96,6 +103,81 @@ pub fn drain_all(steward: &Handle) -> Vec<Row> {
     }
 }
 
+/// No limit of a wait: a model's time stands still.
+pub const LONG: Duration = Duration::from_secs(3600);
+
+/// What a steward's store has: the rows in the order of writing, those written twice twice.
+#[derive(Clone, Default)]
+pub struct Stored(Arc<Mutex<Vec<Row>>>);
+
+impl Stored {
+    /// One round of a steward; how many rows. They are stored when this appends them, not before.
+    pub fn round(&self, steward: &Handle) -> usize {
+        let drained = steward.collect(0, 100).unwrap();
+        if drained.is_empty() {
+            return 0;
+        }
+        self.0.lock().unwrap().extend(drained.rows.iter().cloned());
+        steward.complete(&drained).unwrap();
+        drained.rows.len().max(1)
+    }
+
+    /// Rounds until nothing is left.
+    pub fn all(&self, steward: &Handle) {
+        while self.round(steward) > 0 {}
+    }
+
+    /// A steward's term until `version` is stored: he sleeps when there is nothing to do, and paces himself
+    /// after a batch until somebody waits.
+    pub fn serve_until(&self, steward: &Handle, version: u64) {
+        loop {
+            let rows = self.round(steward);
+            if self.last() >= version {
+                return;
+            }
+            steward.space().sleep_as_steward(rows > 0, LONG).unwrap();
+        }
+    }
+
+    /// The highest version of `a`.
+    pub fn last(&self) -> u64 {
+        self.versions().last().copied().unwrap_or(0)
+    }
+
+    /// The versions of `a` in the order in which each was first written; they rise. What is written again is
+    /// the same.
+    pub fn versions(&self) -> Vec<u64> {
+        let rows = self.0.lock().unwrap();
+        let mut first: Vec<&Row> = Vec::new();
+        for row in rows.iter().filter(|r| r.key == "a") {
+            if let Some(same) = first.iter().find(|r| r.version == row.version) {
+                assert_eq!((row.hash, row.deleted), (same.hash, same.deleted));
+            } else {
+                first.push(row);
+            }
+        }
+        let versions: Vec<u64> = first.iter().map(|r| r.version).collect();
+        assert!(versions.is_sorted(), "the store got {versions:?}");
+        versions
+    }
+}
+
+/// What a reaper does about `dead`, whose locks he holds.
+pub fn reap(space: &Space, dead: &DeadSet) {
+    sweep(space, dead).unwrap();
+    space.bury(dead);
+}
+
+/// The start of a steward's term, after the death of the last one.
+pub fn take_over(space: &Arc<Space>, dead: &DeadSet) -> Handle {
+    let steward = open(space);
+    space.announce_steward(steward.entry_index()).unwrap();
+    space.serve(true).unwrap();
+    reap(space, dead);
+    space.flag_all().unwrap();
+    steward
+}
+
 /// With nobody at work and no handle open: heads lead to all cells that are not free, nothing is Owned,
 /// and the index has what the live records need.
 pub fn assert_nothing_leaked(space: &Space, records: u32) {
@@ -106,6 +188,7 @@ pub fn assert_nothing_leaked(space: &Space, records: u32) {
     assert_eq!(figures.slots.published, records, "{figures:?}");
     assert!(figures.cells.published >= records, "a head leads to a free cell: {figures:?}");
     assert!(figures.index_cells.published <= 1, "{figures:?}");
+    assert_eq!(space.hidden_things(0).unwrap(), 0, "free, but hinted taken");
 }
 
 thread_local! {
@@ -117,6 +200,28 @@ pub fn dies_after<T>(steps: u32, work: impl FnOnce() -> T) -> Option<T> {
     let done = model::dies_after(steps, work);
     KILLS.set(KILLS.get() + u64::from(done.is_none()));
     done
+}
+
+/// A death that is the same in every run of [`at_every_step`].
+pub fn died_after<T>(steps: u32, work: impl FnOnce() -> T) -> Option<T> {
+    model::dies_after(steps, work)
+}
+
+/// Every sleeper looks again, as he does after at most 100 ms.
+pub fn time_passes() {
+    model::time_passes();
+}
+
+/// Runs models in which every interleaving is tried that the bound allows, without loom's reduction.
+pub fn every_switch(models: impl FnOnce()) {
+    model::every_switch(true);
+    models();
+    model::every_switch(false);
+}
+
+/// `fast`, or with `COMMONHOLD_LOOM_LONG` set `long`.
+pub fn bound(fast: usize, long: usize) -> usize {
+    if std::env::var_os("COMMONHOLD_LOOM_LONG").is_some() { long } else { fast }
 }
 
 /// Holds for a death before the first access, the second, and so on, until nobody reaches that far.
@@ -157,6 +262,40 @@ pub fn holds(name: &str, bound: usize, model: impl Fn() + Send + Sync + 'static)
     let start = Instant::now();
     let count = run(bound, None, model);
     println!("{name}: {count} executions, {:.1} s", start.elapsed().as_secs_f64());
+}
+
+/// Is found to fail, for a death before some access, once `fault` is planted.
+pub fn finds_at_some_step(
+    fault: Fault,
+    bound: usize,
+    model: impl Fn(u32) + Clone + Send + Sync + 'static,
+) {
+    assert!(found_at_some_step(fault, bound, model), "{fault:?} was not found");
+}
+
+/// Whether it is found to fail, for a death before some access, once `fault` is planted.
+pub fn found_at_some_step(
+    fault: Fault,
+    bound: usize,
+    model: impl Fn(u32) + Clone + Send + Sync + 'static,
+) -> bool {
+    let start = Instant::now();
+    for steps in 0.. {
+        let before = KILLS.get();
+        let model = model.clone();
+        let found =
+            catch_unwind(AssertUnwindSafe(|| run(bound, Some(fault), move || model(steps))));
+        plant(None);
+        if found.is_err() {
+            let seconds = start.elapsed().as_secs_f64();
+            println!("{fault:?}: found at step {steps} after {seconds:.1} s");
+            return true;
+        }
+        if KILLS.get() == before {
+            break;
+        }
+    }
+    false
 }
 
 /// Is found to fail once `fault` is planted.

@@ -53,7 +53,7 @@ pub(crate) const FROZEN: Check = Check {
         Bite::Fault(Fault::NoGenerationCheck),
         Bite::Fault(Fault::NoBump),
         Bite::Fault(Fault::NoSlotGeneration),
-        Bite::Fault(Fault::BlindMark),
+        Bite::Fault(Fault::BlindPublish),
         Bite::Fault(Fault::StaleBucket),
         Bite::Fault(Fault::NoFloor),
     ],
