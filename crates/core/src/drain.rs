@@ -102,7 +102,8 @@ impl Handle {
             self.collect_predecessors(&view, &mut drained)?;
         }
         drained.floor = view.control(TableControl::Floor)?.load(Ordering::SeqCst);
-        Ok(drained)
+        // Nothing is stored that was read behind a cut.
+        self.space().whole(Ok(drained))
     }
 
     /// Takes the flagged predecessors of the batch's records into it, and brings the rows of each key in order.
@@ -260,7 +261,7 @@ impl Handle {
             ended = ended.and(this);
         }
         self.space().signal_room(&view)?;
-        ended
+        self.space().whole(ended)
     }
 
     /// For the steward: the batch is not stored; its slots are flagged again.

@@ -122,6 +122,15 @@ pub enum Error {
         /// What it is.
         found: u64,
     },
+    /// The segment's file was cut short under those who use it.
+    #[error(
+        "segment {}: its file was cut short while in use, and what it held in memory is lost; the store has what was stored: stop all users, remove the file and create the segment anew",
+        path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: std::path::PathBuf,
+    },
     /// It did not happen in time.
     #[error("timed out after {waited_ms} ms waiting for {what}{why}")]
     Timeout {

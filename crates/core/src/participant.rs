@@ -144,6 +144,7 @@ impl Space {
         for _ in 0..3 {
             for (index, entry) in self.entries() {
                 if let Some(word) = claim(index, &entry, lock.as_ref(), &identity)? {
+                    self.check_whole()?;
                     return Ok((index, word, lock));
                 }
             }
@@ -208,7 +209,7 @@ impl Space {
             }
             lock.unlock(LOCK_ENTRIES + u64::from(index));
         }
-        swept.map(|swept| Swept { participants: found, ..swept })
+        self.whole(swept.map(|swept| Swept { participants: found, ..swept }))
     }
 
     /// Wakes who may have been left sleeping by a death between exchange and wake (on the record, on the

@@ -181,7 +181,8 @@ impl Handle {
         out: &mut Snapshot,
     ) -> Result<Found, Error> {
         let slot = table.slot(record.slot)?;
-        let found = snapshot(table, &slot, record.generation, self.lane_count(), out)?;
+        let found = snapshot(table, &slot, record.generation, self.lane_count(), out);
+        let found = self.space().whole(found)?;
         if found == Found::Version {
             for (seen, read) in self.seen().iter().zip(&out.clock) {
                 seen.set(seen.get().max(*read));

@@ -65,11 +65,19 @@ pub enum Fault {
     NoAnnounceFence,
     /// What the steward reads after clearing flags is not ordered by a fence.
     NoCollectFence,
+    /// Nobody looks whether the file was cut short.
+    NoCutCheck,
+    /// A chain of the index is followed for ever.
+    NoChainLimit,
+    /// Room is made for as many bytes as a word of the segment says.
+    NoLengthCheck,
+    /// An insert looks again as long as an entry of the index leads nowhere.
+    NoMovedLimit,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -88,6 +96,10 @@ impl Fault {
         Self::NoFloor,
         Self::NoAnnounceFence,
         Self::NoCollectFence,
+        Self::NoCutCheck,
+        Self::NoChainLimit,
+        Self::NoLengthCheck,
+        Self::NoMovedLimit,
     ];
 }
 
