@@ -146,6 +146,14 @@ pub enum Error {
     ReadOnly,
 }
 
+impl Error {
+    /// Whether some word is damaged: what does not depend on it works on.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
+    }
+}
+
 /// An update that did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError<E> {

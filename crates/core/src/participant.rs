@@ -200,8 +200,10 @@ impl Space {
         // displaced and stored left a cell that nobody else frees.
         let idle = dead.is_empty() && !thorough;
         let swept = if idle { Ok(Swept::default()) } else { sweep(self, &dead) };
+        // What is damaged is left as it is, now and later: no reason to keep the entries.
+        let done = swept.as_ref().err().is_none_or(Error::is_damage);
         for (index, entry) in locked {
-            if swept.is_ok() {
+            if done {
                 self.wake_noted(&entry);
                 let word = Word::load(entry.word, Ordering::Acquire);
                 word.exchange(entry.word, word.freed());

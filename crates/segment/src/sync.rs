@@ -73,11 +73,13 @@ pub enum Fault {
     NoLengthCheck,
     /// An insert looks again as long as an entry of the index leads nowhere.
     NoMovedLimit,
+    /// A damaged record keeps the others of its table from the store.
+    DamageBlocks,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -100,6 +102,7 @@ impl Fault {
         Self::NoChainLimit,
         Self::NoLengthCheck,
         Self::NoMovedLimit,
+        Self::DamageBlocks,
     ];
 }
 
