@@ -217,9 +217,6 @@ impl Handle {
             return Ok(());
         }
         let (head, version) = (seen.head.position(), seen.version);
-        if !head.is_version(version) {
-            return Err(table.corrupt("the version of a record", 0, version));
-        }
         let first = drained.rows.len();
         let mut chain = Vec::new();
         if table.is_full_history() {
@@ -324,6 +321,9 @@ impl Handle {
 fn sound(table: &TableView<'_>, prefix: u64, row: &Row) -> Result<(), Error> {
     if hash::state_hash(prefix, row.version, &row.payload) != row.hash {
         return Err(table.corrupt("the state hash of a version", 0, row.hash));
+    }
+    if row.deleted != row.payload.is_empty() {
+        return Err(table.corrupt("the length of a version", 0, row.payload.len() as u64));
     }
     let beyond = row.version.max(row.sequence) > i64::MAX as u64;
     if beyond { Err(table.corrupt("the sequence of a version", 0, row.sequence)) } else { Ok(()) }

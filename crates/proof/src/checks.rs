@@ -4,5 +4,5 @@ use crate::Check;
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
-    vec![]
+    vec![crate::hostile::flips::CHECK]
 }

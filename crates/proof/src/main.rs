@@ -9,6 +9,7 @@
 
 mod check;
 mod checks;
+mod hostile;
 mod run;
 mod table;
 
