@@ -80,11 +80,7 @@ fn install() -> Option<libc::sigaction> {
     (done == 0).then_some(before)
 }
 
-extern "C" fn on_bus_error(
-    signal: c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
-) {
+extern "C" fn on_bus_error(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the address of this thread's errno, which what is called here may change.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.

@@ -223,11 +223,7 @@ impl Damage {
 }
 
 /// Drains once: one transaction over all tables. How many slots were in it.
-fn round(
-    handle: &Handle,
-    store: &mut dyn Store,
-    damage: &mut Damage,
-) -> Result<usize, TermError> {
+fn round(handle: &Handle, store: &mut dyn Store, damage: &mut Damage) -> Result<usize, TermError> {
     let mut drained: Vec<Drained> = Vec::new();
     let mut left = BATCH_ROWS;
     for position in 0..handle.space().catalogue().tables.len() {

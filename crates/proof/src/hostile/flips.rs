@@ -28,7 +28,7 @@ pub(crate) const CHECK: Check = Check {
         Bite::Fault(Fault::NoMovedLimit),
         Bite::Fault(Fault::DamageBlocks),
     ],
-    limit_s: 150,
+    limit_s: 240,
 };
 
 /// An injection that takes longer hangs.
@@ -66,9 +66,8 @@ impl Injection {
             13 | 14 => (Mode::Few, 2 + random.below(12)),
             _ => (Mode::Storm, 200),
         };
-        let fits = |w: &Wrong| {
-            mode != Mode::Sealed || matches!(w.region.name, "header" | "catalogue")
-        };
+        let fits =
+            |w: &Wrong| mode != Mode::Sealed || matches!(w.region.name, "header" | "catalogue");
         let mut wrong = Vec::new();
         while wrong.len() < count {
             wrong.extend(Some(map.wrong(&mut random, &scene.base)).filter(fits));
@@ -106,7 +105,7 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
         let injection = Injection::of(plan.seed, number, &scene, &map);
         format!("{}; seed {} --only {number}", injection.about(), plan.seed)
     };
-    let count = plan.of(40_000, 2_000_000);
+    let count = plan.of(20_000, 1_000_000);
     let numbers = plan.only.map_or(0..count, |n| n..n + 1);
     let (workers, steps) = (benches.len() as u64, STEPS);
     let (name, folder) = ("flips", plan.folder.as_path());

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use commonhold_segment::layout::{END_MARK, HEADER_WORDS, INDEX_CELL_WORDS, LINE_WORDS, SLOT_WORDS};
+use commonhold_segment::layout::{
+    END_MARK, HEADER_WORDS, INDEX_CELL_WORDS, LINE_WORDS, SLOT_WORDS,
+};
 use commonhold_segment::{Layout, Segment};
 
 use super::Random;
@@ -117,7 +119,8 @@ impl Map {
             let key = key.to_owned();
             (0..layout.geometry.slots as usize).filter(move |slot| {
                 let start = layout.slots.start + slot * layout.slot_stride + SLOT_WORDS;
-                let bytes: Vec<u8> = base[start + 2..].iter().take(3).flat_map(|w| w.to_le_bytes()).collect();
+                let bytes: Vec<u8> =
+                    base[start + 2..].iter().take(3).flat_map(|w| w.to_le_bytes()).collect();
                 bytes.get(..base[start] as usize) == Some(key.as_bytes())
             })
         };
@@ -128,7 +131,9 @@ impl Map {
         };
         let slot = match region.kind {
             Kind::Slots => thing,
-            Kind::Cells => base[layout.cells.start + thing * layout.cell_stride + 1] as usize & 0xff_ffff,
+            Kind::Cells => {
+                base[layout.cells.start + thing * layout.cell_stride + 1] as usize & 0xff_ffff
+            }
             _ => usize::MAX,
         };
         let is = |key: &&String| bucket_of(key) == bucket || slots_of(key).any(|s| s == slot);

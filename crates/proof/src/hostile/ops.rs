@@ -20,8 +20,8 @@ use super::worker::Progress;
 
 /// The steps, by number.
 pub(super) const STEPS: &[&str] = &[
-    "attach", "judge", "get", "update", "insert", "delete", "scan", "wait for", "look", "peek", "reap", "drain",
-    "store", "waits", "dynamic", "handle", "close",
+    "attach", "judge", "get", "update", "insert", "delete", "scan", "wait for", "look", "peek",
+    "reap", "drain", "waits", "dynamic", "handle", "close",
 ];
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -39,7 +39,11 @@ type Any = Result<(), Box<dyn std::error::Error>>;
 
 impl Visit<'_> {
     /// Attaches, judges what was not `touched`, then does everything; `between` is called before each step.
-    pub(super) fn make(&mut self, touched: Option<&Touched>, between: &dyn Fn(usize)) -> Vec<String> {
+    pub(super) fn make(
+        &mut self,
+        touched: Option<&Touched>,
+        between: &dyn Fn(usize),
+    ) -> Vec<String> {
         self.progress.step(0);
         let segment = match Segment::attach(self.path, true) {
             Ok(segment) => segment,
@@ -54,11 +58,14 @@ impl Visit<'_> {
             Ok(handle) => handle,
             Err(e) => return refused(touched, &e.to_string()),
         };
-        handle.set_room_wait(Duration::from_millis(4));
         let mut wrong = Vec::new();
         if let Some(touched) = touched.filter(|t| !t.all) {
             self.progress.step(1);
             judge(&handle, &self.scene.expected, touched, &mut wrong);
+        }
+        handle.set_room_wait(Duration::from_millis(4));
+        if let Some(path) = self.database {
+            self.scene.restore_store(path).unwrap();
         }
         for turn in 0..22 {
             between(turn);
@@ -92,8 +99,7 @@ impl Visit<'_> {
             "look" => look(space, at)?,
             "peek" => drop(space.peek(at, &key)?),
             "reap" => drop(space.reap(self.random.below(2) == 0)?),
-            "drain" => drop(drain(handle)?),
-            "store" => self.store(space, handle)?,
+            "drain" => self.drain(space, handle)?,
             "waits" => {
                 let commit = table.update(&key, |i| i.n += 1)?;
                 commit.durable(SHORT)?;
@@ -107,10 +113,9 @@ impl Visit<'_> {
         Ok(())
     }
 
-    /// What the steward does, with a store.
-    fn store(&self, space: &Space, handle: &Handle) -> Any {
-        let Some(path) = self.database else { return Ok(()) };
-        self.scene.restore_store(path)?;
+    /// What the steward does, with or without a store.
+    fn drain(&self, space: &Space, handle: &Handle) -> Any {
+        let Some(path) = self.database else { return forget(handle) };
         let mut store = commonhold::store::open(&format!("sqlite:{}", path.display()))?;
         let header = space.segment().header();
         store.join(header.uuid, header.store_epoch, space.catalogue())?;
@@ -186,7 +191,7 @@ fn collect(handle: &Handle) -> Result<Vec<Drained>, Error> {
 }
 
 /// What the steward does, without a store.
-fn drain(handle: &Handle) -> Any {
+fn forget(handle: &Handle) -> Any {
     handle.space().flag_all()?;
     for drained in collect(handle)? {
         handle.complete(&drained)?;

@@ -70,7 +70,7 @@ impl Scene {
             .store(&format!("sqlite:{}", at("store.db")))
             .participants(8)
             .lanes(4)
-            .room_wait(Duration::from_millis(20))
+            .room_wait(Duration::from_millis(500))
             .table(TableConfig::of::<Item>(TABLES[0]).slots(SLOTS).cells(cells).key_bytes(24))
             .table(
                 TableConfig::of::<Item>(TABLES[1])
