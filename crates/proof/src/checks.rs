@@ -4,5 +4,5 @@ use crate::Check;
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
-    vec![crate::hostile::flips::CHECK]
+    vec![crate::hostile::flips::CHECK, crate::hostile::truncate::CHECK]
 }

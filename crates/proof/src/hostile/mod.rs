@@ -6,7 +6,7 @@ mod heal;
 mod map;
 mod ops;
 mod scene;
-//TR
+pub(crate) mod truncate;
 mod worker;
 
 /// Seeded randomness (SplitMix64, Steele and others 2014).
