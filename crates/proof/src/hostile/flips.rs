@@ -28,7 +28,7 @@ pub(crate) const CHECK: Check = Check {
         Bite::Fault(Fault::NoMovedLimit),
         Bite::Fault(Fault::DamageBlocks),
     ],
-    limit_s: 240,
+    limit_s: 300,
 };
 
 /// An injection that takes longer hangs.
@@ -159,7 +159,7 @@ fn inject(
         map.seal(&mut image);
     }
     words.iter().zip(&image).for_each(|(to, from)| to.store(*from, Ordering::SeqCst));
-    let database = (number % 8 == 0).then_some(bench.database.as_path());
+    let database = number.is_multiple_of(8).then_some(bench.database.as_path());
     let mut visit = Visit { scene, progress, path: &bench.path, database, random };
     let turn_of_flip = visit.random.below(20);
     match mode {

@@ -90,15 +90,15 @@ impl Visit<'_> {
         let key = self.key();
         let table = Table::<Item, _>::new(handle, TABLES[at])?;
         match step {
-            "get" => drop(table.get(&key)?),
-            "update" => drop(table.update(&key, |i| i.n += 1)?),
-            "insert" => drop(table.upsert(&key, &Item::default())?),
-            "delete" => drop(table.delete(&key)?),
+            "get" => table.get(&key).map(|_| ())?,
+            "update" => table.update(&key, |i| i.n += 1).map(|_| ())?,
+            "insert" => table.upsert(&key, &Item::default()).map(|_| ())?,
+            "delete" => table.delete(&key).map(|_| ())?,
             "scan" => table.scan(|_, _| {})?,
-            "wait for" => drop(table.wait_for(&key, |i| i.n == -1, SHORT)?),
+            "wait for" => table.wait_for(&key, |i| i.n == -1, SHORT).map(|_| ())?,
             "look" => look(space, at)?,
             "peek" => drop(space.peek(at, &key)?),
-            "reap" => drop(space.reap(self.random.below(2) == 0)?),
+            "reap" => space.reap(self.random.below(2) == 0).map(|_| ())?,
             "drain" => self.drain(space, handle)?,
             "waits" => {
                 let commit = table.update(&key, |i| i.n += 1)?;
@@ -133,8 +133,11 @@ impl Visit<'_> {
         let audit = store.audit()?;
         for finding in audit.tables.iter().flat_map(|t| &t.findings) {
             use commonhold::store::Check;
-            // Writer, sequence and clock of a version are not part of its hash.
-            assert!(matches!(finding.check, Check::Writers | Check::Clocks), "stored: {finding:?}");
+            // Writer, sequence and clock of a version are not part of its hash; and who inserts a key whose slot is lost
+            // begins at a version that leaves a gap.
+            let unproved =
+                matches!(finding.check, Check::Writers | Check::Clocks | Check::Versions);
+            assert!(unproved, "stored: {finding:?}");
         }
         Ok(())
     }

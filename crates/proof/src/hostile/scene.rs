@@ -21,8 +21,8 @@ pub(super) const TABLES: [&str; 2] = ["full", "latest"];
 const SLOTS: u32 = 24;
 /// What `geometry_of` makes of so many slots.
 const BUCKETS: u32 = 16;
-/// So long is waited for what must come.
-pub(super) const LIMIT: Duration = Duration::from_secs(5);
+/// So long is waited for what must come: generous, since the machine may be busy.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Record, Debug, Clone, Default, PartialEq)]
 pub(super) struct Item {
@@ -70,7 +70,7 @@ impl Scene {
             .store(&format!("sqlite:{}", at("store.db")))
             .participants(8)
             .lanes(4)
-            .room_wait(Duration::from_millis(500))
+            .room_wait(LIMIT)
             .table(TableConfig::of::<Item>(TABLES[0]).slots(SLOTS).cells(cells).key_bytes(24))
             .table(
                 TableConfig::of::<Item>(TABLES[1])

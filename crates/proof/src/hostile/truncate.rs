@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold::core::Snapshot;
-use commonhold::{Error, Runtime, Table};
+use commonhold::{Error, Handle, Runtime, Table};
 use commonhold_segment::sync::Fault;
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -27,14 +27,14 @@ pub(crate) const CHECK: Check = Check {
     about: "a segment's file is cut short in use: errors, no dead process, and the store has what it acknowledged",
     run,
     bites: &[Bite::Sabotage("no-guard"), Bite::Fault(Fault::NoCutCheck)],
-    limit_s: 120,
+    limit_s: 200,
 };
 
 const KEYS: usize = 8;
 const ROLES: [&str; 5] = ["writer", "writer", "by handle", "reader", "waiter"];
 const STEPS: &[&str] = &["make", "start", "cut", "end", "make anew", "judge"];
 /// So long an error may take to show everywhere.
-const END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(30);
 
 /// How the file is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +216,8 @@ impl Case<'_> {
             // SAFETY: the default action.
             unsafe { signal(Signal::SIGBUS, SigHandler::SigDfl) }.map_err(|e| text(&e))?;
         }
-        let tables = TABLES.map(|name| runtime.table::<Item>(name).unwrap());
+        let handle = runtime.handle().map_err(|e| text(&e))?;
+        let tables = TABLES.map(|name| Table::<Item, _>::new(&handle, name).unwrap());
         self.board.ready.fetch_add(1, Ordering::SeqCst);
         let mut random = Random::of(self.plan.seed, at as u64);
         loop {
@@ -238,7 +239,7 @@ impl Case<'_> {
     fn step(
         &self,
         role: &str,
-        table: &Table<Item>,
+        table: &Table<Item, &Handle>,
         at: usize,
         random: &mut Random,
     ) -> Result<(), Error> {
@@ -271,7 +272,7 @@ impl Case<'_> {
                 }
             }
             _ => {
-                let long = if self.cut == Cut::Removed { 0 } else { 60 };
+                let long = if self.cut == Cut::Removed { 0 } else { 3 };
                 table.wait_for(&key(n), |item| item.n < 0, Duration::from_secs(long))?;
             }
         }
@@ -322,7 +323,7 @@ fn lost(what: &'static str) -> Error {
 /// How a process ended, if not as it should.
 fn end(child: Pid) -> Option<String> {
     let start = Instant::now();
-    while start.elapsed() < END * 2 {
+    while start.elapsed() < END {
         match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(1)),
             Ok(WaitStatus::Exited(_, 0)) => return None,
