@@ -19,11 +19,11 @@ use nix::unistd::{ForkResult, Pid};
 use crate::{Failure, Outcome};
 
 /// More memory than any operation on a small segment needs.
-const MEMORY: u64 = 2 << 30;
+const MEMORY: u64 = 512 << 20;
 /// No injection waits so long for anything.
 const SLEEPS: Duration = Duration::from_secs(100);
 /// With so many workers gone the rest tells nothing new.
-const GONE_MAX: usize = 5;
+const GONE_MAX: usize = 3;
 /// A worker that found so much stops.
 const WRONG_MAX: usize = 10;
 
