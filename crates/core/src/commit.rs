@@ -173,6 +173,8 @@ impl Handle {
         if !table.is_full_history() {
             self.take_displaced(table, seen)?;
         }
+        // A commit into a page that is gone is none.
+        self.space().check_whole()?;
         Ok(Some(hash))
     }
 

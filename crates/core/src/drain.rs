@@ -13,6 +13,9 @@
 //! new record can be found. So when the steward has collected the new one, the old slot was collected, now or
 //! earlier, since it was deleted; or its flag is set, and [`Handle::collect`] takes it into the same batch. If an
 //! earlier state of it is in the batch already, the new record waits for the next one.
+//!
+//! **Damage**: a record is stored only if its key has its hash prefix and every version its state hash. One that has
+//! not is left out and reported ([`Drained::damage`]); the others go on being stored.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +23,7 @@ use commonhold_segment::sync::{Fault, Ordering, fence, planted};
 
 use crate::error::Error;
 use crate::handle::Handle;
+use crate::hash;
 use crate::head::{Head, NO_CELL};
 use crate::pool::Kind;
 use crate::read::{Found, Snapshot, snapshot};
@@ -36,6 +40,8 @@ pub struct Drained {
     pub rows: Vec<Row>,
     /// The table's version floor; to be stored with the rows.
     pub floor: u64,
+    /// The first record that was left out because it is damaged, in words.
+    pub damage: Option<String>,
     marks: Vec<Mark>,
 }
 
@@ -69,6 +75,12 @@ impl Handle {
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn collect(&self, table: usize, limit: usize) -> Result<Drained, Error> {
+        let drained = self.collect_all(table, limit);
+        // Nothing is stored that was read behind a cut.
+        self.space().whole(drained)
+    }
+
+    fn collect_all(&self, table: usize, limit: usize) -> Result<Drained, Error> {
         let view = self.space().table(table)?;
         let mut drained = Drained { table, ..Drained::default() };
         let words = view.words.get(view.layout.dirty.clone()).unwrap_or_default();
@@ -155,7 +167,26 @@ impl Handle {
         }
     }
 
+    /// Takes what the slot has into the batch, or notes that it is damaged.
     fn collect_slot(
+        &self,
+        table: &TableView<'_>,
+        slot: &SlotView<'_>,
+        drained: &mut Drained,
+    ) -> Result<(), Error> {
+        let rows = drained.rows.len();
+        let Err(error) = self.collect_sound(table, slot, drained) else { return Ok(()) };
+        if planted(Fault::DamageBlocks) {
+            return Err(error);
+        }
+        drained.rows.truncate(rows);
+        let (name, index) = (&table.spec.name, slot.index);
+        let say = || format!("table `{name}`, slot {index}, which is not stored: {error}");
+        drained.damage.get_or_insert_with(say);
+        Ok(())
+    }
+
+    fn collect_sound(
         &self,
         table: &TableView<'_>,
         slot: &SlotView<'_>,
@@ -166,11 +197,19 @@ impl Handle {
             return Ok(());
         }
         let generation = word.generation();
-        let Some((key, prefix)) = slot.key(generation) else { return Ok(()) };
+        // What is not there is another's by now, or damaged.
+        let gone = |what| match Word::load(slot.word, Ordering::Acquire) {
+            now if now == word => Err(table.corrupt(what, 0, slot.index.into())),
+            _ => Ok(()),
+        };
+        let Some((key, prefix)) = slot.key(generation) else { return gone("the key of a slot") };
+        if prefix != hash::record_prefix(&table.spec.name, &key) {
+            return gone("the key of a slot");
+        }
         let record = RecordRef { slot: slot.index, generation, prefix };
         let mut seen = Snapshot::default();
         if snapshot(table, slot, generation, self.lane_count(), &mut seen)? == Found::Gone {
-            return Ok(());
+            return gone("the head of a slot");
         }
         let persisted = Head::load(slot.persisted, Ordering::SeqCst);
         let deleted = seen.deleted;
@@ -186,6 +225,7 @@ impl Handle {
         } else if head.tag() != persisted.tag() {
             drained.rows.push(seen.to_row(&key));
         }
+        drained.rows.iter().skip(first).try_for_each(|row| sound(table, prefix, row))?;
         if deleted {
             crate::insert::raise_floor(table, version)?;
         }
@@ -254,13 +294,14 @@ impl Handle {
         let mut ended = Ok(());
         for mark in drained.marks.iter().filter(|m| m.deleted) {
             let this = self.finish_deletion(&view, mark.record, mark.version, true);
-            if this.is_err() {
+            // A damaged bucket stays one; who looks through all slots comes to it again.
+            if this.as_ref().is_err_and(|e| !e.is_damage()) {
                 self.space().flag(&view, mark.record.slot);
             }
             ended = ended.and(this);
         }
         self.space().signal_room(&view)?;
-        ended
+        self.space().whole(ended)
     }
 
     /// For the steward: the batch is not stored; its slots are flagged again.
@@ -274,6 +315,18 @@ impl Handle {
         }
         Ok(())
     }
+}
+
+/// Whether a version is what its writer wrote, and can be stored.
+fn sound(table: &TableView<'_>, prefix: u64, row: &Row) -> Result<(), Error> {
+    if hash::state_hash(prefix, row.version, &row.payload) != row.hash {
+        return Err(table.corrupt("the state hash of a version", 0, row.hash));
+    }
+    if row.deleted != row.payload.is_empty() {
+        return Err(table.corrupt("the length of a version", 0, row.payload.len() as u64));
+    }
+    let beyond = row.version.max(row.sequence) > i64::MAX as u64;
+    if beyond { Err(table.corrupt("the sequence of a version", 0, row.sequence)) } else { Ok(()) }
 }
 
 /// Flagged slots whose record is deleted, each with the hash prefix of its key.

@@ -122,6 +122,15 @@ pub enum Error {
         /// What it is.
         found: u64,
     },
+    /// The segment's file was cut short under those who use it.
+    #[error(
+        "segment {}: its file was cut short while in use, and what it held in memory is lost; the store has what was stored: stop all users, remove the file and create the segment anew",
+        path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: std::path::PathBuf,
+    },
     /// It did not happen in time.
     #[error("timed out after {waited_ms} ms waiting for {what}{why}")]
     Timeout {
@@ -138,6 +147,14 @@ pub enum Error {
     /// The segment was opened for reading only.
     #[error("the segment is open for reading only")]
     ReadOnly,
+}
+
+impl Error {
+    /// Whether some word is damaged: what does not depend on it works on.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
+    }
 }
 
 /// An update that did not happen.

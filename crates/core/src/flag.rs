@@ -140,7 +140,7 @@ impl Space {
                 }
             }
         }
-        Ok(())
+        self.check_whole()
     }
 
     fn has_flags(&self) -> bool {

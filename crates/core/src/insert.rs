@@ -39,6 +39,8 @@ use crate::word::{Phase, Word};
 /// So often an insert is beaten at most before the segment is taken for damaged: a bucket changes only when
 /// a record comes or goes.
 const TRIES_MAX: u32 = 10_000_000;
+/// So often it looks again when an entry leads nowhere and yet its bucket stands: an entry goes before its record.
+const MOVED_MAX: u32 = 1000;
 
 /// How an insert ended.
 #[derive(Debug, Clone, Copy)]
@@ -85,22 +87,26 @@ impl Handle {
         let place = view.place_of(key);
         let backoff = Backoff::new();
         let mut reserved = None;
-        let mut tries = 0_u32;
+        let (mut tries, mut stuck) = (0_u32, 0_u32);
         let result = loop {
             tries += 1;
-            if tries > TRIES_MAX {
+            let endless = stuck > MOVED_MAX && !planted(Fault::NoMovedLimit);
+            if tries > TRIES_MAX || endless {
                 break Err(view.corrupt("an entry of the index", 0, place.bucket.into()));
             }
+            let before = Head::load(view.bucket(place.bucket)?, Ordering::Acquire);
             match self.try_insert(&view, key, payload, place, &mut reserved) {
                 Ok(Some(done)) => break Ok(done),
                 Ok(None) => backoff.snooze(),
                 Err(e) => break Err(e),
             }
+            let stands = Head::load(view.bucket(place.bucket)?, Ordering::Acquire) == before;
+            stuck = if stands { stuck + 1 } else { 0 };
         };
         if let Some(unused) = reserved {
             self.give_up(&view, &unused);
         }
-        result
+        self.space().whole(result)
     }
 
     /// One try; `None`: somebody was first, look again.

@@ -80,6 +80,7 @@ impl Space {
                 unstored_versions += head.tag().wrapping_sub(persisted.tag()) & ((1 << 39) - 1);
             }
         }
+        self.check_whole()?;
         Ok(TableFigures {
             slots: phases(Kind::Slots),
             cells: phases(Kind::Cells),
@@ -106,7 +107,9 @@ impl Space {
         }
         let taken = table.pool(Kind::Cells).words();
         let taken = taken.filter(|(_, w)| Word::load(w, Ordering::Acquire).phase() != Phase::Free);
-        Ok((taken.count() as u32).saturating_sub(led))
+        let count = taken.count() as u32;
+        self.check_whole()?;
+        Ok(count.saturating_sub(led))
     }
 
     /// For models: free things whose hint says that they are taken, so that nobody finds them.
@@ -147,12 +150,13 @@ impl Space {
             if word.phase() == Phase::Owned && table.locate_only(&key)? != Some(record) {
                 continue;
             }
-            let found = snapshot(&table, &slot, word.generation(), lanes, &mut seen)?;
+            let found = snapshot(&table, &slot, word.generation(), lanes, &mut seen);
+            let found = self.whole(found)?;
             if found == Found::Version && !seen.deleted {
                 visit(&key, &seen)?;
             }
         }
-        Ok(())
+        Ok(self.check_whole()?)
     }
 
     /// Reads one record without a handle.
@@ -162,11 +166,11 @@ impl Space {
     pub fn peek(&self, position: usize, key: &str) -> Result<Option<Snapshot>, Error> {
         let table = self.table(position)?;
         table.check_key(key)?;
-        let Some(record) = table.locate_only(key)? else { return Ok(None) };
+        let Some(record) = self.whole(table.locate_only(key))? else { return Ok(None) };
         let slot = table.slot(record.slot)?;
         let lanes = self.catalogue().lanes as usize;
         let mut seen = Snapshot::default();
-        let found = snapshot(&table, &slot, record.generation, lanes, &mut seen)?;
+        let found = self.whole(snapshot(&table, &slot, record.generation, lanes, &mut seen))?;
         Ok((found == Found::Version && !seen.deleted).then_some(seen))
     }
 }

@@ -155,7 +155,10 @@ impl Space {
             let mut coming = false;
             for (index, entry) in self.entries() {
                 match claim(index, &entry, lock.as_ref(), &identity)? {
-                    Claimed::Mine(word) => return Ok((index, word, lock)),
+                    Claimed::Mine(word) => {
+                        self.check_whole()?;
+                        return Ok((index, word, lock));
+                    }
                     Claimed::Passing => coming = true,
                     Claimed::Taken => {}
                 }
@@ -221,8 +224,10 @@ impl Space {
         // displaced and stored left a cell that nobody else frees.
         let idle = dead.is_empty() && !thorough;
         let swept = if idle { Ok(Swept::default()) } else { sweep(self, &dead) };
+        // What is damaged is left as it is, now and later: no reason to keep the entries.
+        let done = swept.as_ref().err().is_none_or(Error::is_damage);
         for (index, entry) in locked {
-            if swept.is_ok() {
+            if done {
                 self.wake_noted(&entry);
                 let word = Word::load(entry.word, Ordering::Acquire);
                 word.exchange(entry.word, word.freed());
@@ -230,7 +235,7 @@ impl Space {
             }
             lock.unlock(LOCK_ENTRIES + u64::from(index));
         }
-        swept.map(|swept| (Swept { participants: found, ..swept }, held))
+        self.whole(swept.map(|swept| (Swept { participants: found, ..swept }, held)))
     }
 
     /// Wakes who may have been left sleeping by a death between exchange and wake (on the record, on the

@@ -252,6 +252,7 @@ impl Handle {
                 if waited >= limit {
                     return Err(self.full(table, kind, waited.as_millis()));
                 }
+                self.space().check_whole()?;
                 self.space().hurry_steward()?;
                 if waited >= WAIT_PIECE {
                     self.space().reclaim(table)?;

@@ -10,6 +10,8 @@
 //! (release), then writes: if the copy holds one of his words, the fence here (acquire) makes his bump
 //! visible to the last look.
 //!
+//! 3. A consistent copy that is another slot's or another version's than the head says: the segment is damaged.
+//!
 //! A reader is never waited for and writes nothing.
 
 use commonhold_segment::sync::{Fault, Ordering, fence, planted};
@@ -27,6 +29,7 @@ pub struct Snapshot {
     pub(crate) head: Head,
     pub(crate) cell: Word,
     pub(crate) previous: Head,
+    slot: u32,
     pub(crate) slot_generation: u64,
     /// The version.
     pub version: u64,
@@ -52,6 +55,7 @@ impl Default for Snapshot {
             head: Head::new(NO_CELL, 0),
             cell: Word::from_bits(0),
             previous: Head::new(NO_CELL, 0),
+            slot: 0,
             slot_generation: 0,
             version: 0,
             hash: 0,
@@ -86,6 +90,7 @@ impl Snapshot {
         lanes: usize,
     ) -> bool {
         let place = Place::from_bits(cell.place.load(Ordering::Relaxed));
+        self.slot = place.slot();
         self.slot_generation = cell.slot_generation.load(Ordering::Relaxed);
         self.version = cell.version.load(Ordering::Relaxed);
         self.previous = Head::from_bits(cell.previous.load(Ordering::Relaxed));
@@ -160,6 +165,9 @@ pub(crate) fn snapshot(
             let found = cell.place.load(Ordering::Relaxed);
             return Err(table.corrupt("a payload's length", 0, found));
         }
+        if out.slot != slot.index || !head.is_version(out.version) {
+            return Err(table.corrupt("the head of a slot", 0, head.bits()));
+        }
         out.head = head;
         out.cell = before;
         return Ok(Found::Version);
@@ -181,7 +189,8 @@ impl Handle {
         out: &mut Snapshot,
     ) -> Result<Found, Error> {
         let slot = table.slot(record.slot)?;
-        let found = snapshot(table, &slot, record.generation, self.lane_count(), out)?;
+        let found = snapshot(table, &slot, record.generation, self.lane_count(), out);
+        let found = self.space().whole(found)?;
         if found == Found::Version {
             for (seen, read) in self.seen().iter().zip(&out.clock) {
                 seen.set(seen.get().max(*read));

@@ -1,5 +1,6 @@
 //! A space: one mapped segment with its catalogue, as one process sees it. Handles are opened on it.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use commonhold_os::fork;
@@ -136,6 +137,30 @@ impl Space {
     #[must_use]
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// An error when the segment's file was cut short: to be called after reading what an operation answers with, and
+    /// after writing what it says is done. What was not there any more reads as zero.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`].
+    #[inline]
+    pub fn check_whole(&self) -> Result<(), Error> {
+        if self.segment.is_cut() && !planted(Fault::NoCutCheck) {
+            return Err(self.truncated());
+        }
+        Ok(())
+    }
+
+    /// What an operation answers with: `result`, or what is wrong with the segment as a whole.
+    #[inline]
+    pub(crate) fn whole<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        self.check_whole().and(result)
+    }
+
+    #[cold]
+    fn truncated(&self) -> Error {
+        Error::Truncated { path: self.segment.path().map(Path::to_owned).unwrap_or_default() }
     }
 
     #[inline]

@@ -11,6 +11,9 @@
 //!
 //! Slots Reserved by a dead one become Live when their bucket names them, else Free.
 //!
+//! What cannot be judged because a word is damaged is left, and the first such word is the sweep's error when all
+//! else is swept.
+//!
 //! Everything is a compare-exchange against what was judged: the sweep may be killed anywhere, run twice at
 //! once, and run beside every other operation.
 
@@ -50,18 +53,24 @@ enum Verdict {
 /// else free one of their entries meanwhile, what its next owner has is left alone.
 ///
 /// # Errors
-/// [`Error::Corrupt`] when the segment is damaged.
+/// [`Error::Corrupt`] when the segment is damaged; what is not was swept.
 pub fn sweep(space: &Space, dead: &DeadSet) -> Result<Swept, Error> {
     let mut swept = Swept::default();
+    let mut done = Ok(());
     for table in space.tables() {
         // Slots first: a reserved one that becomes Live keeps its cell.
-        sweep_slots(space, &table, dead, &mut swept)?;
-        sweep_pool(space, &table, Kind::Cells, dead, &mut swept)?;
-        sweep_pool(space, &table, Kind::IndexCells, dead, &mut swept)?;
+        let slots = sweep_slots(space, &table, dead, &mut swept);
+        let cells = sweep_pool(space, &table, Kind::Cells, dead, &mut swept);
+        let index = sweep_pool(space, &table, Kind::IndexCells, dead, &mut swept);
         let room = table.control(TableControl::Room)?;
-        if dead.is_empty() { signal(room) } else { signal_all(room) }
+        if dead.is_empty() {
+            signal(room)
+        } else {
+            signal_all(room)
+        }
+        done = done.and(slots).and(cells).and(index);
     }
-    Ok(swept)
+    done.map(|()| swept)
 }
 
 impl Space {
@@ -72,19 +81,22 @@ impl Space {
         if matches!(mine.transpose()?, Some(false)) {
             return Ok(());
         }
-        let swept = self.reap(false).and_then(|_| self.sweep_displaced(table));
+        let reaped = self.reap(false).map(drop);
+        let swept = self.sweep_displaced(table);
         self.with_reaper(|lock| lock.unlock(LOCK_RECLAIM))?;
-        swept
+        // Damage elsewhere is reported by the steward; here what counts is the room that there is now.
+        let worse = |e: &Error| !e.is_damage();
+        reaped.err().into_iter().chain(swept.err()).find(worse).map_or(Ok(()), Err)
     }
 
     fn sweep_displaced(&self, table: &TableView<'_>) -> Result<(), Error> {
         let mut swept = Swept::default();
-        sweep_pool(self, table, Kind::Cells, &DeadSet::new(), &mut swept)?;
-        sweep_pool(self, table, Kind::IndexCells, &DeadSet::new(), &mut swept)?;
+        let cells = sweep_pool(self, table, Kind::Cells, &DeadSet::new(), &mut swept);
+        let index = sweep_pool(self, table, Kind::IndexCells, &DeadSet::new(), &mut swept);
         if swept.cells > 0 {
             self.signal_room(table)?;
         }
-        Ok(())
+        cells.and(index)
     }
 }
 
@@ -95,6 +107,7 @@ fn sweep_pool(
     dead: &DeadSet,
     swept: &mut Swept,
 ) -> Result<(), Error> {
+    let mut done = Ok(());
     for (index, atomic) in table.pool(kind).words() {
         let word = Word::load(atomic, Ordering::Acquire);
         if word.phase() == Phase::Free && !planted(Fault::NoHintRepair) {
@@ -109,13 +122,14 @@ fn sweep_pool(
             Kind::IndexCells => judge_index(table, index, of_dead),
             _ => judge_cell(table, index, of_dead),
         };
-        match verdict? {
-            Verdict::Free if table.pool(kind).free(index, word) => swept.cells += 1,
-            Verdict::Keep if word.exchange(atomic, word.published()) => swept.kept += 1,
-            _ => {}
+        match verdict {
+            Ok(Verdict::Free) if table.pool(kind).free(index, word) => swept.cells += 1,
+            Ok(Verdict::Keep) if word.exchange(atomic, word.published()) => swept.kept += 1,
+            Ok(_) => {}
+            Err(e) => done = done.and(Err(e)),
         }
     }
-    Ok(())
+    done
 }
 
 /// Judges a cell of records that is Owned by a dead one or Published.
@@ -188,6 +202,7 @@ fn sweep_slots(
     dead: &DeadSet,
     swept: &mut Swept,
 ) -> Result<(), Error> {
+    let mut done = Ok(());
     for slot in table.slots() {
         let word = Word::load(slot.word, Ordering::Acquire);
         if word.phase() == Phase::Free {
@@ -198,8 +213,13 @@ fn sweep_slots(
         }
         let named = match slot.key(word.generation()) {
             Some((key, _)) if !planted(Fault::NoBucketLook) => {
-                let bucket = table.read_bucket(table.place_of(&key).bucket)?;
-                bucket.entries.iter().any(|e| e.names(slot.index, word.generation()))
+                match table.read_bucket(table.place_of(&key).bucket) {
+                    Ok(b) => b.entries.iter().any(|e| e.names(slot.index, word.generation())),
+                    Err(e) => {
+                        done = done.and(Err(e));
+                        continue;
+                    }
+                }
             }
             _ => false,
         };
@@ -213,7 +233,7 @@ fn sweep_slots(
             swept.slots += 1;
         }
     }
-    Ok(())
+    done
 }
 
 #[cfg(all(test, not(feature = "loom")))]

@@ -9,7 +9,7 @@
 
 use commonhold_segment::TableLayout;
 use commonhold_segment::layout::{INDEX_CELL_WORDS, LINE_WORDS, SLOT_WORDS};
-use commonhold_segment::sync::{AtomicU64, Ordering, fence};
+use commonhold_segment::sync::{AtomicU64, Fault, Ordering, fence, planted};
 
 use crate::catalogue::{History, TableSpec};
 use crate::error::Error;
@@ -118,6 +118,9 @@ pub(crate) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
 /// Reads `count` bytes of `words` into `out`, replacing what it holds; cut to what there is.
 #[inline]
 pub(crate) fn load_bytes(words: &[AtomicU64], count: usize, out: &mut Vec<u8>) {
+    if planted(Fault::NoLengthCheck) {
+        out.reserve(count);
+    }
     let words = words.get(..count.div_ceil(8)).unwrap_or_default();
     out.resize(words.len() * 8, 0);
     let (chunks, _) = out.as_chunks_mut::<8>();

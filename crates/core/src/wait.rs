@@ -18,6 +18,7 @@ use crate::handle::Handle;
 use crate::head::Head;
 use crate::pool::{WAIT_PIECE, announce};
 use crate::read::Snapshot;
+use crate::space::Space;
 use crate::table::TableControl;
 use crate::word::{Phase, Word};
 
@@ -58,19 +59,25 @@ impl Deadline {
 }
 
 /// Sleeps until `word` has moved from `seen`; false when the deadline passed first.
-pub(crate) fn wait_moved(word: &AtomicU64, seen: Head, deadline: &Deadline) -> bool {
+pub(crate) fn wait_moved(
+    space: &Space,
+    word: &AtomicU64,
+    seen: Head,
+    deadline: &Deadline,
+) -> Result<bool, Error> {
     for _ in 0..SPINS {
         if Head::load(word, Ordering::Acquire).position() != seen.position() {
-            return true;
+            return Ok(true);
         }
         std::hint::spin_loop();
     }
     loop {
         let now = Head::load(word, Ordering::Acquire);
+        space.check_whole()?;
         if now.position() != seen.position() {
-            return true;
+            return Ok(true);
         }
-        let Some(left) = deadline.left() else { return false };
+        let Some(left) = deadline.left() else { return Ok(false) };
         let now = if planted(Fault::BlindMark) { Head::load(word, Ordering::Acquire) } else { now };
         let marked = now.with_waiters();
         let mark = || {
@@ -103,7 +110,7 @@ impl Handle {
                     Some((Ok(Some(made)), _)) => return Ok(made),
                     Some((Ok(None), head)) => {
                         let view = self.space().table(table)?;
-                        wait_moved(view.slot(record.slot)?.head, head, &deadline)
+                        wait_moved(self.space(), view.slot(record.slot)?.head, head, &deadline)?
                     }
                     None => self.wait_present(table, key, &deadline)?,
                 }
@@ -152,7 +159,9 @@ impl Handle {
         let view = self.space().table(table)?;
         let word = view.control(TableControl::Watch)?;
         loop {
-            if word.load(Ordering::SeqCst) | 1 != watched | 1 {
+            let now = word.load(Ordering::SeqCst);
+            self.space().check_whole()?;
+            if now | 1 != watched | 1 {
                 return Ok(true);
             }
             let Some(left) = deadline.left() else { return Ok(false) };
@@ -171,17 +180,19 @@ impl Handle {
         let deadline = Deadline::after(limit);
         loop {
             let persisted = Head::load(slot.persisted, Ordering::Acquire);
+            let word = Word::load(slot.word, Ordering::Acquire);
+            self.space().check_whole()?;
             if !wanted.is_newer_than(persisted) {
                 return Ok(());
             }
             // A deleted record's slot is freed when the store has all of it.
-            let word = Word::load(slot.word, Ordering::Acquire);
             if word.generation() != commit.record.generation || word.phase() == Phase::Free {
                 return Ok(());
             }
             self.space().hurry_steward()?;
             let piece = Deadline::after(deadline.left().unwrap_or_default().min(WAIT_PIECE));
-            if !wait_moved(slot.persisted, persisted, &piece) && deadline.left().is_none() {
+            let moved = wait_moved(self.space(), slot.persisted, persisted, &piece)?;
+            if !moved && deadline.left().is_none() {
                 let what = format!("version {} to be stored", commit.version);
                 let reason = self.space().steward_message();
                 let why = reason.map_or_else(String::new, |m| format!(": {m}"));
@@ -209,6 +220,7 @@ impl Handle {
                 }
             }
         }
+        self.space().check_whole()?;
         behind
             .iter()
             .try_for_each(|(slot, word, wanted)| self.wait_stored(slot, *word, *wanted, &deadline))
@@ -224,6 +236,7 @@ impl Handle {
         loop {
             let persisted = Head::load(slot.persisted, Ordering::Acquire);
             let now = Word::load(slot.word, Ordering::Acquire);
+            self.space().check_whole()?;
             let ended = now.generation() != word.generation() || now.phase() == Phase::Free;
             // A deletion is finished when its slot is free again.
             if ended || (!wanted.is_newer_than(persisted) && now.phase() != Phase::Retired) {
@@ -234,7 +247,7 @@ impl Handle {
             if now.phase() == Phase::Retired {
                 std::thread::yield_now();
             } else {
-                wait_moved(slot.persisted, persisted, &piece);
+                wait_moved(self.space(), slot.persisted, persisted, &piece)?;
             }
             if deadline.left().is_none() {
                 let reason = self.space().steward_message();

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod error;
 pub mod fork;
 pub mod futex;
+mod guard;
 pub mod lock;
 pub mod mapping;
 pub mod process;

@@ -4,6 +4,8 @@
 //! A named segment is built in an unnamed file (`O_TMPFILE`) with its space reserved (`fallocate`, so a
 //! full file system is an error here and not a SIGBUS later) and published whole by `linkat`: nobody ever
 //! sees half of it, a killed creator leaves nothing behind, and of two creators one wins.
+//!
+//! Should somebody cut the file short later, its users go on and find zeros from there on (guard.rs).
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{MmapOptions, MmapRaw};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
+use crate::guard::{Guarded, guard};
 use crate::lock::LockFile;
 use crate::{OsError, fork};
 
@@ -27,8 +30,25 @@ enum Memory {
     Object(std::mem::ManuallyDrop<Shmem>),
 }
 
+impl Memory {
+    fn start(&self) -> *mut u8 {
+        match self {
+            Self::File(map) => map.as_mut_ptr(),
+            Self::Object(object) => object.as_ptr(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::File(map) => map.len(),
+            Self::Object(object) => object.len(),
+        }
+    }
+}
+
 /// A mapping shared between processes.
 pub struct Mapping {
+    guarded: Option<Guarded>,
     memory: Memory,
     /// Kept while unpublished, to link it, and for its identity.
     file: File,
@@ -131,8 +151,8 @@ impl Mapping {
         let options = MmapOptions::new();
         let mapped =
             if writable { options.map_raw(&file) } else { options.map_raw_read_only(&file) };
-        let memory = Memory::File(mapped.map_err(|e| OsError::new("map", path, e))?);
-        Ok(Self { memory, file, path: path.to_owned(), writable, generation: fork::generation() })
+        let mapped = mapped.map_err(|e| OsError::new("map", path, e))?;
+        Ok(Self::of(Memory::File(mapped), file, path.to_owned(), writable))
     }
 
     /// Creates the POSIX shared memory object `name`, zeroed, which goes when this mapping is dropped.
@@ -147,26 +167,24 @@ impl Mapping {
         // Opened by name: `fallocate` wants a descriptor, and so do the locks.
         let file = open_object(&path)?;
         reserve(&file, bytes).map_err(|e| OsError::new("reserve the space of", &path, e))?;
-        let memory = Memory::Object(std::mem::ManuallyDrop::new(object));
-        Ok(Self { memory, file, path, writable: true, generation: fork::generation() })
+        Ok(Self::of(Memory::Object(std::mem::ManuallyDrop::new(object)), file, path, true))
+    }
+
+    fn of(memory: Memory, file: File, path: PathBuf, writable: bool) -> Self {
+        let guarded = Some(guard(memory.start(), memory.len()));
+        Self { guarded, memory, file, path, writable, generation: fork::generation() }
     }
 
     /// The mapping's first byte.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
-        match &self.memory {
-            Memory::File(map) => map.as_mut_ptr(),
-            Memory::Object(object) => object.as_ptr(),
-        }
+        self.memory.start()
     }
 
     /// The mapping's length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.memory {
-            Memory::File(map) => map.len(),
-            Memory::Object(object) => object.len(),
-        }
+        self.memory.len()
     }
 
     /// Whether the mapping is empty: never.
@@ -207,6 +225,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        self.guarded = None; // before the memory goes
         // A forked child forgets an object that its parent owns: `Shmem` would unlink it.
         if let Memory::Object(object) = &mut self.memory
             && fork::generation() == self.generation
@@ -262,6 +281,27 @@ mod tests {
         assert!(matches!(second.publish(), Ok(Published::Theirs)));
         let third = Mapping::attach(&path, true).expect("there");
         assert_eq!(third.inode().expect("known"), first.inode().expect("known"));
+        std::fs::remove_file(&path).expect("removed");
+    }
+
+    #[test]
+    fn behind_a_cut_is_zero() {
+        let path = Path::new(SHM_FOLDER).join(format!("commonhold-cut-{}", std::process::id()));
+        let mapping = Mapping::unpublished(&path, 4 * 4096).expect("made");
+        assert!(matches!(mapping.publish(), Ok(Published::Mine)));
+        let read_only = Mapping::attach(&path, false).expect("there");
+        let at = |mapping: &Mapping, offset| mapping.as_ptr().wrapping_add(offset);
+        // SAFETY: inside both mappings, which nobody else uses.
+        unsafe { (0..4).for_each(|page| at(&mapping, page * 4096).write_volatile(7)) };
+        mapping.file.set_len(8192).expect("cut");
+        for mapping in [&mapping, &read_only] {
+            // SAFETY: as above.
+            let read = [1, 3, 2].map(|page| unsafe { at(mapping, page * 4096).read_volatile() });
+            assert_eq!(read, [7, 0, 0]);
+        }
+        drop(mapping);
+        let again = Mapping::unpublished(&path, 4096).expect("made");
+        assert_eq!(again.len(), 4096);
         std::fs::remove_file(&path).expect("removed");
     }
 

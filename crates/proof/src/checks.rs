@@ -1,6 +1,6 @@
 //! Every check, in the order in which they run.
 
-use crate::{Check, linear, participants, power, steps, store};
+use crate::{Check, hostile, linear, participants, power, steps, store};
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
@@ -11,6 +11,8 @@ pub(crate) fn all() -> Vec<Check> {
         steps::LONG,
         linear::CHECK,
         participants::CHECK,
+        hostile::flips::CHECK,
+        hostile::truncate::CHECK,
         store::CHECK,
         power::CHECK,
     ]

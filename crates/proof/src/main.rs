@@ -11,6 +11,7 @@ mod check;
 mod checks;
 mod child;
 mod fork;
+mod hostile;
 mod linear;
 mod participants;
 mod power;

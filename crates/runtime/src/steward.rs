@@ -9,6 +9,9 @@
 //! **Store down, slow or full**: the batch's slots are flagged again, the error becomes the steward's
 //! message (durable waits and `inspect` show it), and the next try comes after a pause that doubles from
 //! 10 ms to 1 s. Commits go on in memory meanwhile.
+//!
+//! **Damage**: what is damaged is left out and becomes the message; all else is stored. A segment whose file was cut
+//! short ends the candidates' lives: nothing of it can be trusted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -109,7 +112,7 @@ fn stand(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
             serve(space, bell, stop);
             lock.unlock(LOCK_STEWARD);
         }
-        if stopping || stop.load(Ordering::Acquire) {
+        if stopping || stop.load(Ordering::Acquire) || space.check_whole().is_err() {
             return;
         }
         watch(space, bell);
@@ -128,6 +131,9 @@ fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
     let mut pause = RETRY_FIRST;
     let mut leaving: Option<Instant> = None;
     while let Err(error) = term(space, stop, &mut pause) {
+        if space.check_whole().is_err() {
+            break;
+        }
         let _ = space.set_steward_message(&error.to_string());
         if stop.load(Ordering::Acquire) {
             let since = *leaving.get_or_insert_with(Instant::now);
@@ -149,13 +155,13 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
     loop {
         let started = Instant::now();
         if reaped.elapsed() >= REAP_EVERY {
-            space.reap(false)?;
+            term.damage.reported(space, space.reap(false))?;
             reaped = Instant::now();
         }
         let rows = term.round()?;
         if rows > 0 {
             *pause = RETRY_FIRST;
-            space.set_steward_message("")?;
+            space.set_steward_message(term.damage.text())?;
         }
         let stopping = stop.load(Ordering::Acquire);
         match rows {
@@ -167,6 +173,7 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
                 space.serve(true)?;
             }
             0 if scanned.elapsed() >= SCAN_EVERY => {
+                term.damage = Damage::default();
                 space.flag_all()?;
                 scanned = Instant::now();
             }
@@ -186,6 +193,7 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
 pub struct Term {
     handle: Handle,
     store: Box<dyn Store>,
+    damage: Damage,
 }
 
 impl std::fmt::Debug for Term {
@@ -209,9 +217,10 @@ impl Term {
         let header = space.segment().header();
         let mut store = commonhold_store::open(&header.store_url)?;
         store.join(header.uuid, header.store_epoch, space.catalogue())?;
-        space.reap(true)?;
+        let mut damage = Damage::default();
+        damage.reported(space, space.reap(true))?;
         space.flag_all()?;
-        Ok(Self { handle, store })
+        Ok(Self { handle, store, damage })
     }
 
     /// Drains once: one transaction over all tables. About how many rows were in it.
@@ -219,16 +228,43 @@ impl Term {
     /// # Errors
     /// [`TermError`]; then the batch is collected again by a later round, of this term or the next.
     pub fn round(&mut self) -> Result<usize, TermError> {
-        round(&self.handle, self.store.as_mut())
+        round(&self.handle, self.store.as_mut(), &mut self.damage)
+    }
+}
+
+/// The first damage that was met since the steward last looked through all slots.
+#[derive(Debug, Default)]
+struct Damage(Option<String>);
+
+impl Damage {
+    fn text(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    fn note(&mut self, space: &Space, text: String) -> Result<(), Error> {
+        if self.0.is_none() {
+            space.set_steward_message(self.0.insert(text))?;
+        }
+        Ok(())
+    }
+
+    /// Notes damage; every other error ends the term.
+    fn reported<T>(&mut self, space: &Space, result: Result<T, Error>) -> Result<(), Error> {
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_damage() => self.note(space, error.to_string()),
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// Drains once: one transaction over all tables. How many slots were in it.
-fn round(handle: &Handle, store: &mut dyn Store) -> Result<usize, TermError> {
+fn round(handle: &Handle, store: &mut dyn Store, damage: &mut Damage) -> Result<usize, TermError> {
     let mut drained: Vec<Drained> = Vec::new();
     let mut left = BATCH_ROWS;
     for position in 0..handle.space().catalogue().tables.len() {
-        let table = handle.collect(position, left)?;
+        let mut table = handle.collect(position, left)?;
+        table.damage.take().map_or(Ok(()), |text| damage.note(handle.space(), text))?;
         left = left.saturating_sub(table.rows.len()).max(1);
         drained.extend(Some(table).filter(|t| !t.is_empty()));
     }
@@ -253,8 +289,10 @@ fn round(handle: &Handle, store: &mut dyn Store) -> Result<usize, TermError> {
         }
         return Err(error.into());
     }
+    let mut completed = Ok(());
     for table in &drained {
-        handle.complete(table)?;
+        completed = completed.and(damage.reported(handle.space(), handle.complete(table)));
     }
+    completed?;
     Ok(rows.max(1))
 }

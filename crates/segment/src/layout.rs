@@ -17,12 +17,20 @@
 //!   cells     CELL_WORDS + lanes + payload, whole 64-byte lines
 //!   buckets   1 word each    heads of the index
 //!   index     16 words each  cells of the index
+//! end        one page        its last word is the end mark, which is gone when the file was ever cut short
 //! ```
+//!
+//! The end mark has a page of its own: the kernel clears what is behind a cut page by page, the last ones first taken
+//! from those who map them, so whoever saw a word that a cut cleared finds the mark cleared afterwards.
 
 use std::ops::Range;
 
 /// Words of a line: 128 bytes. One word a line under loom, whose words are large and slow.
 pub const LINE_WORDS: usize = if cfg!(feature = "loom") { 1 } else { 16 };
+/// Words of a page.
+const PAGE_WORDS: usize = 512;
+/// The last word of every segment.
+pub const END_MARK: u64 = u64::from_le_bytes(*b"HOLDSEND");
 /// Words of the fixed header.
 pub const HEADER_WORDS: usize = 512;
 /// Words of a cell before clock and payload.
@@ -175,7 +183,7 @@ impl Geometry {
         let each = |t: &TableGeometry| t.layout(self.lanes, &mut cursor);
         let tables = self.tables.iter().map(each).collect::<Option<Vec<_>>>()?;
         // Whole pages.
-        let total = cursor.0.checked_next_multiple_of(512)?;
+        let total = cursor.0.checked_next_multiple_of(PAGE_WORDS)?.checked_add(PAGE_WORDS)?;
         let total = if cfg!(feature = "loom") { cursor.0 } else { total };
         Some(Layout { catalogue, control, lanes, entries, tables, total })
     }

@@ -10,10 +10,10 @@ use commonhold_os::{OsError, clock, lock::LockFile, process, random};
 use crate::header::{Header, HeaderError};
 #[cfg(not(feature = "loom"))]
 use crate::layout::HEADER_WORDS;
-use crate::layout::{Geometry, Layout};
+use crate::layout::{END_MARK, Geometry, Layout};
 use crate::sync::AtomicU64;
 #[cfg(not(feature = "loom"))]
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// Why a segment cannot be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +139,9 @@ impl Segment {
             let word = from.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
             to.store(word, Ordering::Relaxed);
         }
+        if let Some(end) = segment.words().last() {
+            end.store(END_MARK, Ordering::Relaxed);
+        }
         // The magic goes last: an ephemeral segment has its name already.
         for (to, from) in segment.words().iter().zip(words).rev() {
             to.store(from, Ordering::Release);
@@ -153,7 +156,9 @@ impl Segment {
     pub fn in_heap(new: &NewSegment<'_>) -> Result<Self, SegmentError> {
         let header = new.header(true)?;
         let layout = header.geometry.layout().ok_or(SegmentError::TooLarge)?;
-        let words = (0..layout.total).map(|_| AtomicU64::new(0)).collect();
+        let end = if cfg!(feature = "loom") { usize::MAX } else { layout.total - 1 };
+        let word = |at| AtomicU64::new(if at == end { END_MARK } else { 0 });
+        let words = (0..layout.total).map(word).collect();
         let catalogue = new.catalogue.to_vec();
         Ok(Self { memory: Memory::Heap(words), header, catalogue, layout })
     }
@@ -205,7 +210,11 @@ impl Segment {
         if layout.total != words.len() {
             return Err(damaged("sizes and length do not fit"));
         }
-        Ok(Self { memory: Memory::Mapped(mapping), header, catalogue, layout })
+        let segment = Self { memory: Memory::Mapped(mapping), header, catalogue, layout };
+        if segment.is_cut() {
+            return Err(damaged("its end is gone: somebody cut it short"));
+        }
+        Ok(segment)
     }
 
     /// Every word of the segment.
@@ -217,6 +226,24 @@ impl Segment {
             Memory::Mapped(mapping) => as_words(mapping),
             Memory::Heap(words) => words,
         }
+    }
+
+    /// Whether the file was cut short since it was made: then words that were read before this call may be zeros
+    /// that nobody wrote. What was written before this call and is not cut now was written into the file.
+    #[cfg(not(feature = "loom"))]
+    #[must_use]
+    #[inline]
+    pub fn is_cut(&self) -> bool {
+        // What was read before is not read later than the mark.
+        fence(Ordering::Acquire);
+        self.words().last().is_none_or(|mark| mark.load(Ordering::Relaxed) != END_MARK)
+    }
+
+    /// No file, no cut.
+    #[cfg(feature = "loom")]
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        false
     }
 
     /// What the header says.

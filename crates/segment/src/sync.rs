@@ -119,11 +119,21 @@ pub enum Fault {
     NoHintCrossing,
     /// The sweep leaves what was marked Published late.
     NoLateSweep,
+    /// Nobody looks whether the file was cut short.
+    NoCutCheck,
+    /// A chain of the index is followed for ever.
+    NoChainLimit,
+    /// Room is made for as many bytes as a word of the segment says.
+    NoLengthCheck,
+    /// An insert looks again as long as an entry of the index leads nowhere.
+    NoMovedLimit,
+    /// A damaged record keeps the others of its table from the store.
+    DamageBlocks,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 48] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -167,6 +177,11 @@ impl Fault {
         Self::HintFirst,
         Self::NoHintCrossing,
         Self::NoLateSweep,
+        Self::NoCutCheck,
+        Self::NoChainLimit,
+        Self::NoLengthCheck,
+        Self::NoMovedLimit,
+        Self::DamageBlocks,
     ];
 }
 
