@@ -5,8 +5,6 @@
 //! is a violation and takes nobody along. `--bite` shows instead that every check can fail: it runs each one once for
 //! every fault and sabotage that it must find, and demands violations.
 
-#![allow(dead_code)] // until the checks are there
-
 mod check;
 mod checks;
 mod child;

@@ -4,7 +4,7 @@
 //! enough that a breakpoint at the address of an instruction leads to where single steps would, so that the n-th
 //! instruction is reached in a few system calls instead of n. Where it is not, single steps go all the way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use nix::errno::Errno;
 use nix::sys::ptrace;
@@ -25,6 +25,16 @@ pub(crate) enum Stop {
     Ended(i32),
     /// A signal killed it.
     Died(Signal),
+}
+
+/// What matters of an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Call,
+    /// A string instruction with a repeat prefix, of so many bytes. It works on a process's own memory: the segment is
+    /// written by single words alone.
+    Repeated(u64),
 }
 
 /// A child that stops where we want it to; killed when dropped.
@@ -48,11 +58,6 @@ impl Traced {
             }
         })?;
         Ok(Self { pid, alive: true })
-    }
-
-    /// Its process.
-    pub(crate) fn pid(&self) -> Pid {
-        self.pid
     }
 
     fn wait(&mut self) -> Result<Stop, Failure> {
@@ -111,10 +116,28 @@ impl Traced {
         ptrace::read(self.pid, at).map(i64::cast_unsigned)
     }
 
-    /// Whether its next instruction is a system call.
-    pub(crate) fn is_call(&self, place: u64) -> bool {
+    /// What kind of instruction stands at `place`.
+    fn kind(&self, place: u64) -> Kind {
         let byte = |at: u64| self.word(at).map_or(0, |word| (word >> (at % 8 * 8)) as u8);
-        (byte(place), byte(place + 1)) == (0x0f, 0x05)
+        match [byte(place), byte(place + 1), byte(place + 2)] {
+            [0x0f, 0x05, _] => Kind::Call,
+            [0xf3, 0xa4 | 0xa5 | 0xaa | 0xab, _] => Kind::Repeated(2),
+            [0xf3, 0x48, 0xa5 | 0xab] => Kind::Repeated(3),
+            _ => Kind::Plain,
+        }
+    }
+
+    /// Makes the one instruction of this kind at `place`.
+    fn make(&mut self, place: u64, kind: Kind) -> Result<Stop, Failure> {
+        match kind {
+            // A single step would be one round of it, of which there may be a million.
+            Kind::Repeated(length) => match self.run_to(place + length) {
+                Ok(None) => Ok(Stop::Trap),
+                Ok(Some(other)) => Ok(other),
+                Err(_) => self.step(),
+            },
+            Kind::Plain | Kind::Call => self.step(),
+        }
     }
 
     /// Runs until its next instruction is that at `place`; what stopped it before, if something did.
@@ -214,6 +237,8 @@ pub(crate) struct Path {
     pub(crate) changes: Vec<u64>,
     /// Which instructions are system calls.
     pub(crate) calls: Vec<u64>,
+    /// Of each address, the first n and the kind.
+    met: HashMap<u64, (u64, Kind)>,
 }
 
 impl Path {
@@ -224,15 +249,14 @@ impl Path {
         mut changed: impl FnMut() -> bool,
     ) -> Result<Self, Failure> {
         let mut path = Self::default();
-        let mut met = std::collections::HashMap::new();
         loop {
             let (n, place) = (path.places.len() as u64, child.place()?);
             let last = path.anchors.last().copied().unwrap_or(0);
-            let (is_call, first) = *met.entry(place).or_insert_with(|| (child.is_call(place), n));
+            let (first, kind) = *path.met.entry(place).or_insert_with(|| (n, child.kind(place)));
             path.anchors.push(if first == n { n as u32 } else { last });
             path.places.push(place);
-            path.calls.extend(is_call.then_some(n));
-            match child.step()? {
+            path.calls.extend((kind == Kind::Call).then_some(n));
+            match child.make(place, kind)? {
                 Stop::Trap => {}
                 Stop::Mark => return Ok(path),
                 other => return Err(format!("it ended on its way: {other:?}").into()),
@@ -285,9 +309,11 @@ impl Path {
                 Err(_) => anchor = self.anchor(anchor - 1),
             }
         }
-        while left > 0 {
-            match child.step()? {
-                Stop::Trap => left -= 1,
+        for at in n - left..n {
+            let place = self.places.get(at as usize).copied().unwrap_or(0);
+            let kind = self.met.get(&place).map_or(Kind::Plain, |(_, kind)| *kind);
+            match child.make(place, kind)? {
+                Stop::Trap => {}
                 Stop::Mark => return Ok(false),
                 other => return Err(format!("it ended on its way: {other:?}").into()),
             }

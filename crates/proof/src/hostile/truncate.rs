@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold::core::Snapshot;
+use commonhold::store::Check as AuditCheck;
 use commonhold::{Error, Handle, Runtime, Table};
 use commonhold_segment::sync::Fault;
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
@@ -309,7 +310,10 @@ impl Case<'_> {
         drop(runtime);
         let url = format!("sqlite:{}", self.folder.join("store.db").display());
         let audit = commonhold::store::open(&url)?.audit()?;
+        // What was committed last and not stored is lost with the memory; of a writer who worked on several records it
+        // need not be his last commits, and the audit then says which of his numbers is missing.
         let findings = audit.tables.iter().flat_map(|t| &t.findings);
+        let findings = findings.filter(|finding| finding.check != AuditCheck::Writers);
         wrong.extend(findings.map(|finding| format!("stored: {finding:?}")));
         Ok(())
     }

@@ -285,7 +285,7 @@ impl Batch<'_> {
                 self.outcome
                     .violation(format!("{}, history {number}: process {who}: {text}", self.name));
             }
-            for (at, operation) in lane.operations(who) {
+            for (at, operation) in lane.operations() {
                 self.figures.calls += 1;
                 self.figures.lost += u64::from(operation.answer.is_none());
                 keys.entry(at).or_default().push(operation);
@@ -320,7 +320,7 @@ impl Batch<'_> {
             Some(seen) => Answer::Seen(self.stage.decode(at, &seen)?, seen.version),
         };
         let returned = monotonic_nanos();
-        Ok(Operation { who: LANES, called, returned, call: Call::Read, answer: Some(answer) })
+        Ok(Operation { called, returned, call: Call::Read, answer: Some(answer) })
     }
 
     fn judge_key(&mut self, number: u64, at: usize, start: State, operations: &[Operation]) {

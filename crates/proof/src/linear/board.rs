@@ -181,13 +181,13 @@ impl Lane {
     }
 
     /// Every call of the lane with its key, the last one perhaps without an answer.
-    pub(crate) fn operations(&self, who: usize) -> Vec<(usize, Operation)> {
+    pub(crate) fn operations(&self) -> Vec<(usize, Operation)> {
         let calls = self.word(1).load(Ordering::SeqCst).min(CALLS_MAX as u64);
         let returns = self.word(2).load(Ordering::SeqCst);
-        (0..calls).map(|number| self.operation(who, number, number < returns)).collect()
+        (0..calls).map(|number| self.operation(number, number < returns)).collect()
     }
 
-    fn operation(&self, who: usize, number: u64, returned: bool) -> (usize, Operation) {
+    fn operation(&self, number: u64, returned: bool) -> (usize, Operation) {
         let read = |i: usize| self.word(Self::record(number) + i).load(Ordering::Relaxed);
         let (first, second) = (read(2).cast_signed(), read(3));
         let call = match read(0) {
@@ -209,7 +209,7 @@ impl Lane {
             _ => Answer::Gone,
         };
         let (returned, answer) = if returned { (read(8), Some(answer)) } else { (u64::MAX, None) };
-        (read(1) as usize, Operation { who, called: read(4), returned, call, answer })
+        (read(1) as usize, Operation { called: read(4), returned, call, answer })
     }
 
     fn record(number: u64) -> usize {

@@ -20,8 +20,6 @@ const STEPS_MAX: u32 = 2_000_000;
 /// One operation of a history.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operation {
-    /// Who did it.
-    pub(crate) who: usize,
     /// When it was called, in nanoseconds.
     pub(crate) called: u64,
     /// When it returned; never: `u64::MAX`.

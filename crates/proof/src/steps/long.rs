@@ -31,6 +31,9 @@ pub(crate) const CHECK: Check = Check {
     limit_s: 300,
 };
 
+/// The ids of an operation's injections begin at its number times this.
+const IDS: u64 = 1_000_000_000;
+
 /// About so many points of each operation are looked at in the fast part.
 const SAMPLE: u64 = 60;
 
@@ -113,25 +116,43 @@ fn hand_over(world: &World) -> Result<(), Failure> {
 }
 
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
+    let mut ways = Vec::new();
+    for (number, long) in ALL.iter().enumerate() {
+        if plan.only.is_none_or(|only| only / IDS == number as u64) {
+            ways.push((
+                number as u64,
+                long,
+                in_world(plan, "first", long, |stage| stage.record())?,
+            ));
+        }
+    }
     fork::share(WORKERS, |worker| {
         let mut outcome = Outcome::default();
         let mut figures = Vec::new();
-        for stored in [false, true] {
-            let folder = plan.folder.join(format!("{worker}-{stored}"));
-            std::fs::create_dir(&folder)?;
-            let world = World::build(&folder, stored)?;
-            let death = super::record(&world, named(DEATH)?)?;
-            let mine = ALL.iter().enumerate().filter(|(_, long)| long.stored == stored);
-            for (number, long) in mine {
-                let stage = Stage { world: &world, long, death: &death };
-                figures.push(stage.each(plan, worker, number as u64, &mut outcome)?);
-            }
+        for (number, long, path) in &ways {
+            figures.push(in_world(plan, &worker.to_string(), long, |stage| {
+                stage.each(plan, worker, *number, path, &mut outcome)
+            })?);
         }
         if worker == 0 {
             outcome.figures = figures.join(", ");
         }
         Ok(outcome)
     })
+}
+
+/// Does `work` in a world of its own.
+fn in_world<T>(
+    plan: &Plan,
+    place: &str,
+    long: &'static Long,
+    work: impl FnOnce(&Stage<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let folder = plan.folder.join(format!("{place}-{}", long.name));
+    std::fs::create_dir(&folder)?;
+    let world = World::build(&folder, long.stored)?;
+    let death = super::record(&world, named(DEATH)?)?;
+    work(&Stage { world: &world, long, death: &death })
 }
 
 /// The insert in which a corpse died.
@@ -170,20 +191,25 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// The way of its child.
+    fn record(&self) -> Result<Path, Failure> {
+        let mut child = self.start()?;
+        let mut last = self.world.words();
+        let path = Path::record(&mut child, || self.world.changed(&mut last))?;
+        match child.run()? {
+            Stop::Ended(0) => Ok(path),
+            other => Err(format!("{}: {other:?}", self.long.name).into()),
+        }
+    }
+
     fn each(
         &self,
         plan: &Plan,
         worker: usize,
         number: u64,
+        path: &Path,
         outcome: &mut Outcome,
     ) -> Result<String, Failure> {
-        let mut child = self.start()?;
-        let mut last = self.world.words();
-        let path = Path::record(&mut child, || self.world.changed(&mut last))?;
-        let ended = child.run()?;
-        if ended != Stop::Ended(0) {
-            return Err(format!("{}: {ended:?}", self.long.name).into());
-        }
         let mut random = Random::new(plan.seed, number);
         let mut points = path.points((0..plan.of(20, 1000)).map(|_| random.next()));
         let all = points.len();
@@ -194,13 +220,13 @@ impl Stage<'_> {
         let mut missed = 0;
         for (at, n) in points.iter().enumerate().filter(|(at, _)| at % WORKERS == worker) {
             for freeze in [false, true] {
-                let id = (number * 100_000_000 + n) * 10 + u64::from(freeze);
+                let id = number * IDS + n * 10 + u64::from(freeze);
                 if plan.only.is_some_and(|only| only != id) || outcome.is_hopeless() {
                     continue;
                 }
                 let name = self.long.name;
                 watch::begin(LIMIT_S, &format!("{name} at {n}; --only {id}"))?;
-                match self.inject(&path, *n, freeze, at as u64) {
+                match self.inject(path, *n, freeze, at as u64) {
                     Ok(()) => outcome.faults += 1,
                     Err(e) if e.is::<Missed>() => missed += 1,
                     Err(e) => {
@@ -227,7 +253,8 @@ impl Stage<'_> {
             return Err(Box::new(Missed));
         }
         let other = world.handle()?;
-        let subject = named(if script % 2 == 0 { "update, full" } else { "update, latest" })?;
+        let subject =
+            named(if script.is_multiple_of(2) { "update, full" } else { "update, latest" })?;
         let before = world.key(subject.table, subject.key)?;
         let mut others = Others::new(world, &other, subject);
         others.corpse = self.long.corpse;

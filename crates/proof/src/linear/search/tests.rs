@@ -6,11 +6,11 @@ use crate::linear::spec::step;
 use crate::random::Random;
 
 fn op(called: u64, returned: u64, call: Call, answer: Answer) -> Operation {
-    Operation { who: 0, called, returned, call, answer: Some(answer) }
+    Operation { called, returned, call, answer: Some(answer) }
 }
 
 fn lost(called: u64, call: Call) -> Operation {
-    Operation { who: 0, called, returned: u64::MAX, call, answer: None }
+    Operation { called, returned: u64::MAX, call, answer: None }
 }
 
 const START: State = State { value: Some(2), version: 5, born: 1, exact: true };
@@ -112,7 +112,7 @@ fn random_operation(random: &mut Random) -> Operation {
     let called = random.below(12);
     let pending = random.once_in(4);
     let returned = if pending { u64::MAX } else { called + 1 + random.below(6) };
-    Operation { who: 0, called, returned, call, answer: Some(answer).filter(|_| !pending) }
+    Operation { called, returned, call, answer: Some(answer).filter(|_| !pending) }
 }
 
 /// A history that one order explains, with a random operation in it at times.
