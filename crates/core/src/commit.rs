@@ -111,8 +111,10 @@ impl Handle {
         let result = loop {
             match self.look(&view, record, &mut scratch.seen) {
                 Ok(Found::Version) if !scratch.seen.deleted => {}
-                Ok(_) => break Ok(None),
-                Err(e) => break Err(e.into()),
+                Ok(_) => {
+                    break self.space().check_whole().map(|()| None).map_err(UpdateError::Failed);
+                }
+                Err(e) => break Err(self.space().check_whole().err().unwrap_or(e).into()),
             }
             scratch.next.clear();
             if let Err(refused) = compute(&scratch.seen, &mut scratch.next) {

@@ -198,7 +198,11 @@ impl Handle {
     pub fn locate(&self, table: usize, key: &str) -> Result<Option<RecordRef>, Error> {
         let view = self.space().table(table)?;
         view.check_key(key)?;
-        let found = self.space().whole(view.locate(key))?;
+        let found = match view.locate(key) {
+            // Whoever then works on it asks whether the segment is whole.
+            Ok(Some(found)) => Some(found),
+            missing => self.space().whole(missing)?,
+        };
         if let Some((record, true)) = found {
             self.space().flag(&view, record.slot);
         }

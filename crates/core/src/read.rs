@@ -180,7 +180,8 @@ impl Handle {
         self.seen().len()
     }
 
-    /// Copies the current version of `record` and takes its clock into what this handle has seen.
+    /// Copies the current version of `record` and takes its clock into what this handle has seen. The caller asks
+    /// whether the segment is whole before he answers.
     #[inline]
     pub(crate) fn look(
         &self,
@@ -189,8 +190,7 @@ impl Handle {
         out: &mut Snapshot,
     ) -> Result<Found, Error> {
         let slot = table.slot(record.slot)?;
-        let found = snapshot(table, &slot, record.generation, self.lane_count(), out);
-        let found = self.space().whole(found)?;
+        let found = snapshot(table, &slot, record.generation, self.lane_count(), out)?;
         if found == Found::Version {
             for (seen, read) in self.seen().iter().zip(&out.clock) {
                 seen.set(seen.get().max(*read));
@@ -212,7 +212,7 @@ impl Handle {
     ) -> Result<Option<T>, Error> {
         let view = self.space().table(table)?;
         let mut scratch = self.take_scratch();
-        let found = self.look(&view, record, &mut scratch.seen);
+        let found = self.space().whole(self.look(&view, record, &mut scratch.seen));
         let used = match found {
             Ok(Found::Version) if !scratch.seen.deleted => Ok(Some(use_it(&scratch.seen))),
             Ok(_) => Ok(None),

@@ -1,6 +1,5 @@
 //! Forked children of a check: they die with it, run nothing of its destructors, and are killed by their pid.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,9 +7,9 @@ use commonhold_os::futex;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, getpid, getppid};
+use nix::unistd::Pid;
 
-use crate::Failure;
+use crate::{Failure, fork};
 
 /// Who says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -89,12 +88,7 @@ pub(crate) struct Child {
 impl Child {
     /// Forks a child that does `work` and ends: with 0, or with 1 and a line on standard error.
     pub(crate) fn start(work: impl FnOnce() -> Result<(), Failure>) -> Result<Self, Failure> {
-        let parent = getpid();
-        // SAFETY: the check's process has one thread when it forks, so no lock is held by a thread that is not there.
-        match unsafe { nix::unistd::fork() }? {
-            ForkResult::Parent { child } => Ok(Self { pid: child, ended: false }),
-            ForkResult::Child => end(child_life(parent, work)),
-        }
+        Ok(Self { pid: fork::child(work)?, ended: false })
     }
 
     /// The same, in a pid namespace of its own; with `own_proc` also with its own `/proc`. What is returned is its
@@ -117,6 +111,9 @@ impl Child {
             })?;
             match inner.wait()? {
                 Some(0) => Ok(()),
+                // Killed, as who killed it knows.
+                // SAFETY: ends the process.
+                None => unsafe { libc::_exit(1) },
                 other => Err(format!("the process in the namespace ended with {other:?}").into()),
             }
         })
@@ -201,23 +198,4 @@ fn mount_proc() -> Result<(), Failure> {
                 == 0
     };
     if done { Ok(()) } else { Err(format!("mount: {}", std::io::Error::last_os_error()).into()) }
-}
-
-fn child_life(parent: Pid, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    // SAFETY: `prctl(PR_SET_PDEATHSIG, signal)` takes numbers.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    if getppid() != parent && getppid() != Pid::from_raw(0) {
-        return Err("its parent has gone".into()); // 0: the parent is in an outer pid namespace
-    }
-    let done = catch_unwind(AssertUnwindSafe(work));
-    done.unwrap_or_else(|_| Err("it panicked".into()))
-}
-
-/// Ends a child without its parent's destructors.
-fn end(done: Result<(), Failure>) -> ! {
-    if let Err(e) = &done {
-        eprintln!("child {}: {e}", std::process::id());
-    }
-    // SAFETY: `_exit` ends the process.
-    unsafe { libc::_exit(i32::from(done.is_err())) }
 }

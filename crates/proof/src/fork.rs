@@ -3,29 +3,41 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
 
 use crate::{Failure, Outcome, watch};
 
-/// Starts a process that does `life` and ends; it dies with this one.
-pub(crate) fn child(life: impl FnOnce()) -> Result<Pid, Failure> {
-    let parent = nix::unistd::getpid();
+/// Starts a process that does `work` and ends: with 0, or with 1 and a line on standard error. It dies with this one.
+pub(crate) fn child(work: impl FnOnce() -> Result<(), Failure>) -> Result<Pid, Failure> {
+    let parent = getpid();
     // SAFETY: a check has one thread when it forks, so no lock is held by a thread that the child lacks.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let bound = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-            if bound.is_ok() && nix::unistd::getppid() == parent {
-                life();
+            let done = catch_unwind(AssertUnwindSafe(|| bound(parent).and_then(|()| work())));
+            let done = done.unwrap_or_else(|_| Err("it panicked".into()));
+            if let Err(e) = &done {
+                eprintln!("child {}: {e}", std::process::id());
             }
             // No destructors: what was inherited is the parent's.
             // SAFETY: ends the process.
-            unsafe { libc::_exit(0) }
+            unsafe { libc::_exit(i32::from(done.is_err())) }
         }
     }
+}
+
+/// Binds this process's life to its parent's.
+fn bound(parent: Pid) -> Result<(), Failure> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // 0: the parent is in an outer pid namespace.
+    if getppid() != parent && getppid() != Pid::from_raw(0) {
+        return Err("its parent has gone".into());
+    }
+    Ok(())
 }
 
 /// Kills a child and waits for its end.
@@ -50,7 +62,7 @@ pub(crate) fn share(
                 failed
             });
             let text = serde_json::to_string(&outcome).unwrap_or_default();
-            let _ = File::from(writer).write_all(text.as_bytes());
+            Ok(File::from(writer).write_all(text.as_bytes())?)
         })?;
         workers.push((pid, reader));
     }

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::Pid;
 
-use crate::Failure;
+use crate::{Failure, fork};
 
 /// A system call: its number and arguments.
 #[derive(Debug, Clone, Copy)]
@@ -64,19 +64,9 @@ pub(crate) struct Child {
     there: bool,
 }
 
-/// Forks a child that does `work`, and ends with whether it says that all was well. The caller has one thread.
+/// Forks a child that does `work`, and ends with whether it says that all was well.
 pub(crate) fn fork_child(work: impl FnOnce() -> bool) -> Result<Pid, Failure> {
-    // SAFETY: this process has one thread, so the child may do anything.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
-            let guarded = || nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok() && work();
-            let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(guarded));
-            let code = if matches!(well, Ok(true)) { 0 } else { 1 };
-            // SAFETY: ends the child without running what the parent registered for its own end.
-            unsafe { libc::_exit(code) }
-        }
-    }
+    fork::child(|| if work() { Ok(()) } else { Err("not all was well".into()) })
 }
 
 impl Child {

@@ -53,9 +53,9 @@ impl Traced {
     /// Starts `life` in a child that is traced from its first mark on.
     pub(crate) fn start(life: impl FnOnce()) -> Result<Self, Failure> {
         let pid = fork::child(|| {
-            if ptrace::traceme().is_ok() {
-                life();
-            }
+            ptrace::traceme()?;
+            life();
+            Ok(())
         })?;
         Ok(Self { pid, alive: true })
     }

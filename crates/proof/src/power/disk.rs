@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::record::{Event, FileId};
-use crate::store::random::Random;
+use crate::random::Random;
 
 /// A change of a file that is not known to be on disk.
 #[derive(Debug, Clone)]

@@ -14,8 +14,8 @@ pub(crate) mod record;
 
 use std::path::Path;
 
+use crate::random::Random;
 use crate::store::judge::{self, Said};
-use crate::store::random::Random;
 use crate::store::work::Work;
 use crate::syscalls::{Action, Child};
 use crate::{Bite, Check, Failure, Outcome, Plan};
@@ -103,7 +103,7 @@ fn scenario(
     let kind = DISTURBANCES[number as usize % DISTURBANCES.len()];
     let events = history(plan, number, kind, &folder)?;
     sums.scenarios += 1;
-    let mut random = Random::new(plan.seed, number << 8 | 7);
+    let mut random = Random::of(plan.seed, number << 8 | 7);
     let last = events.len() as u64;
     let mut disk = Disk::default();
     let mut said = Said::default();
@@ -168,7 +168,7 @@ fn history(
     kind: Disturbance,
     folder: &Path,
 ) -> Result<Vec<Event>, Failure> {
-    let mut random = Random::new(plan.seed, number << 8);
+    let mut random = Random::of(plan.seed, number << 8);
     let big = number % 10 == 9;
     let work = Work {
         folder: folder.to_owned(),

@@ -13,7 +13,7 @@ use super::spec::{Event, Op, Seen};
 use super::subject::{Others, named};
 use super::world::World;
 use super::{LIMIT_S, Missed, WORKERS, judge, mark, run_out};
-use crate::store::random::Random;
+use crate::random::Random;
 use crate::trace::{Path, Stop, Traced};
 use crate::{Bite, Check, Failure, Outcome, Plan, fork, watch};
 
@@ -210,7 +210,7 @@ impl Stage<'_> {
         path: &Path,
         outcome: &mut Outcome,
     ) -> Result<String, Failure> {
-        let mut random = Random::new(plan.seed, number);
+        let mut random = Random::of(plan.seed, number);
         let mut points = path.points((0..plan.of(20, 1000)).map(|_| random.next()));
         let all = points.len();
         if !plan.long {

@@ -13,9 +13,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::judge::Said;
-use super::random::Random;
 use super::work::{Item, TABLES, Version, config};
 use crate::Failure;
+use crate::random::Random;
 use crate::syscalls::fork_child;
 
 /// Each of them goes on for so long, or until it is told to stop.
@@ -120,7 +120,7 @@ fn commit(folder: &Path, seed: u64, number: u64) -> bool {
     let handle = runtime.handle().unwrap();
     handle.set_room_wait(Duration::from_millis(50));
     let tables = TABLES.map(|name| Table::<Item, &Handle>::new(&handle, name).unwrap());
-    let mut random = Random::new(seed, number);
+    let mut random = Random::of(seed, number);
     let notes = folder.join(format!("notes{number}"));
     let mut notes = File::options().create(true).append(true).open(notes).unwrap();
     while !folder.join("stop").exists() && start.elapsed() < LIMIT {

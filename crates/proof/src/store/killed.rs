@@ -6,8 +6,8 @@ use commonhold::Runtime;
 
 use super::crew::Crew;
 use super::judge;
-use super::random::Random;
 use super::work::config;
+use crate::random::Random;
 use crate::{Failure, Outcome, Plan};
 
 const PROCESSES: usize = 3;
@@ -22,7 +22,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let folder = plan.folder.join("killed");
     std::fs::create_dir_all(folder.join("store"))?;
     let runtime = Runtime::open(config(&folder, false).without_steward())?;
-    let mut random = Random::new(plan.seed, 99);
+    let mut random = Random::of(plan.seed, 99);
     let mut crew = Crew::new(&folder, plan.seed);
     for _ in 0..PROCESSES {
         crew.hire()?;

@@ -7,7 +7,6 @@ mod crew;
 pub(crate) mod judge;
 mod killed;
 mod place;
-pub(crate) mod random;
 mod refusals;
 mod steps;
 pub(crate) mod work;

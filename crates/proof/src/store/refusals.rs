@@ -15,8 +15,8 @@ use rusqlite::Connection;
 use super::crew::{Crew, change};
 use super::judge::{self, HEALED, Said};
 use super::place;
-use super::random::Random;
 use super::work::{Item, TABLES, config};
+use crate::random::Random;
 use crate::syscalls::fork_child;
 use crate::{Failure, Outcome, Plan};
 
@@ -88,7 +88,7 @@ fn locked(folder: &Path, holds: u64, seed: u64) -> Wrong {
     if let Err(e) = commit.durable(HEALED) {
         wrong.push(format!("not stored after the lock is gone: {e}"));
     }
-    let mut random = Random::new(seed, 5);
+    let mut random = Random::of(seed, 5);
     for _ in 0..holds {
         other.execute_batch("BEGIN EXCLUSIVE").unwrap();
         std::thread::sleep(Duration::from_millis(random.below(150)));

@@ -15,7 +15,7 @@ use commonhold::catalogue::History;
 use commonhold::{Bytes, Config, Error, Handle, Record, Runtime, Table, TableConfig};
 use commonhold_runtime::steward::Term;
 
-use super::random::Random;
+use crate::random::Random;
 
 /// Where the marks go.
 pub(crate) const MARKS: &str = "/dev/null";
@@ -106,7 +106,7 @@ impl Work {
             work: self,
             runtime: &runtime,
             marks: File::options().write(true).open(MARKS).unwrap(),
-            random: Random::new(self.seed, 1),
+            random: Random::of(self.seed, 1),
             term: None,
             outstanding: Vec::new(),
         };
