@@ -247,4 +247,20 @@ impl Space {
         }
         None
     }
+
+    /// Why something may not be stored yet, to stand behind a message: what the store said, or who has to store it.
+    pub(crate) fn why_not_stored(&self) -> String {
+        if let Some(message) = self.steward_message() {
+            return format!(": {message}");
+        }
+        let steward = self.steward().filter(|_| self.steward_state() != Doorbell::None);
+        match steward.and_then(|(entry, _)| self.identity_of(entry)) {
+            Some(identity) => {
+                let pid = identity.pid;
+                format!(": process {pid} is the steward; see whether it is stopped or overloaded")
+            }
+            None => ": no process is the steward; attach one that may be (not `without_steward`)"
+                .to_owned(),
+        }
+    }
 }

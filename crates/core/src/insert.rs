@@ -98,6 +98,14 @@ impl Handle {
             match self.try_insert(&view, key, payload, place, &mut reserved) {
                 Ok(Some(done)) => break Ok(done),
                 Ok(None) => backoff.snooze(),
+                // While we waited for room, somebody else may have inserted the key.
+                Err(full @ Error::Full { .. }) => {
+                    let bucket = view.read_bucket(place.bucket)?;
+                    break match self.entry_of(&view, &bucket, place, key)? {
+                        Entry::Live(record) => Ok(Inserted::Exists(record)),
+                        _ => Err(full),
+                    };
+                }
                 Err(e) => break Err(e),
             }
             let stands = Head::load(view.bucket(place.bucket)?, Ordering::Acquire) == before;

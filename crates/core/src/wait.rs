@@ -194,8 +194,7 @@ impl Handle {
             let moved = wait_moved(self.space(), slot.persisted, persisted, &piece)?;
             if !moved && deadline.left().is_none() {
                 let what = format!("version {} to be stored", commit.version);
-                let reason = self.space().steward_message();
-                let why = reason.map_or_else(String::new, |m| format!(": {m}"));
+                let why = self.space().why_not_stored();
                 return Err(deadline.timeout(what, why));
             }
         }
@@ -250,8 +249,7 @@ impl Handle {
                 wait_moved(self.space(), slot.persisted, persisted, &piece)?;
             }
             if deadline.left().is_none() {
-                let reason = self.space().steward_message();
-                let why = reason.map_or_else(String::new, |m| format!(": {m}"));
+                let why = self.space().why_not_stored();
                 return Err(deadline.timeout("the store to have everything".to_owned(), why));
             }
         }

@@ -17,7 +17,7 @@ pub(crate) const CHECK: Check = Check {
     name: "stopped",
     about: "SIGSTOP of a writer after every instruction of an update: others' throughput, and its end after SIGCONT",
     run,
-    bites: &[Bite::Fault(Fault::SweepLiving), Bite::Fault(Fault::BlindPublish)],
+    bites: &[Bite::Fault(Fault::SweepLiving)],
     limit_s: 200,
 };
 

@@ -86,8 +86,6 @@ pub(crate) struct Others<'a> {
     handle: &'a Handle,
     table: usize,
     key: &'static str,
-    /// What the child does.
-    op: Op,
     /// Somebody is dead.
     pub(crate) corpse: bool,
     /// What it did to the child's key, in order.
@@ -98,9 +96,9 @@ pub(crate) struct Others<'a> {
 
 impl<'a> Others<'a> {
     pub(crate) fn new(world: &'a World, handle: &'a Handle, subject: &Subject) -> Self {
-        let Subject { table, key, op, .. } = *subject;
+        let Subject { table, key, .. } = *subject;
         let rows = Default::default();
-        Self { world, handle, table, key, op, corpse: false, events: Vec::new(), rows }
+        Self { world, handle, table, key, corpse: false, events: Vec::new(), rows }
     }
 
     pub(crate) fn act(&mut self, op: Op) -> Result<Seen, Failure> {
@@ -229,20 +227,14 @@ impl<'a> Others<'a> {
                 self.sweep()?;
                 self.act(Op::Add)?;
             }
-            // It goes, that is stored, others come into its slot, it comes again.
+            // It goes, that is stored, it comes again, others come into what was its slot, and no slot is left.
             2 => {
                 self.act(Op::Add)?;
                 self.act(Op::Delete)?;
                 self.drain()?;
+                self.act(Op::Insert(0))?;
                 self.elsewhere("x")?;
                 self.elsewhere("y")?;
-                if matches!(self.op, Op::Insert(_)) {
-                    // The child needs a slot of its own.
-                    self.leave("x")?;
-                    self.leave("y")?;
-                    self.drain()?;
-                }
-                self.act(Op::Insert(0))?;
                 self.act(Op::Add)?;
                 self.drain()?;
             }
