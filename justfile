@@ -12,6 +12,10 @@ test:
 torture *args:
     scripts/torture.sh {{ args }}
 
+# faults of every kind, and what they leave; arguments are passed on (--long, --bite, a check's name)
+prove *args:
+    scripts/prove.sh {{ args }}
+
 # the benchmarks
 bench *args:
     cargo run --release --locked -p commonhold-bench -- {{ args }}

@@ -5,7 +5,8 @@
 #   scripts/prove.sh                 the fast part
 #   scripts/prove.sh --long          all of it: hours
 #   scripts/prove.sh --bite          that every check can fail: plants what it must find, and demands that it does
-#   scripts/prove.sh CHECK…          these checks alone (commonhold-prove --list names them; also loom, processes)
+#   scripts/prove.sh CHECK…          these checks alone (commonhold-prove --list names them; also loom, processes,
+#                                    and, with a nightly compiler, tsan and fuzz)
 #
 # COMMONHOLD_PROVE_SEED repeats a run; a violation says how to repeat it alone.
 set -euo pipefail
@@ -19,7 +20,7 @@ for argument in "$@"; do
     case $argument in
         --long) long=(--long) ;;
         --bite) bite=(--bite) ;;
-        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
         -*) die "no option $argument; see --help" ;;
         *) checks+=("$argument") ;;
     esac
@@ -64,9 +65,38 @@ processes() {
     [[ $status == 0 ]] || { failed=1 && grep -E 'FAIL|panicked' -A 12 "$scratch/processes" | tail -n 60; }
 }
 
+# Threads of one process under ThreadSanitizer. The standard library is not instrumented, so the test harness's own
+# channel is reported and has to be left out.
+tsan() {
+    local began=$SECONDS status=0
+    printf 'race:test::\nrace:std::sync::mpmc\n' >"$scratch/suppressions"
+    RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer' \
+        TSAN_OPTIONS="suppressions=$scratch/suppressions" \
+        cargo +nightly test --locked --quiet --target x86_64-unknown-linux-gnu --target-dir "$(target_dir)/tsan" \
+        -p commonhold-core -p commonhold-runtime -p commonhold-systems --lib --tests -- --test-threads 1 \
+        >"$scratch/tsan" 2>&1 || status=$?
+    row tsan - "$(grep -c 'WARNING: ThreadSanitizer' "$scratch/tsan")" $((SECONDS - began)) \
+        "$(awk '/^test result/ { n += $4 } END { print n }' "$scratch/tsan") tests in one process"
+    [[ $status == 0 ]] || { failed=1 && grep -A 30 'WARNING: Thr' "$scratch/tsan" | head -n 60; }
+}
+
+# libFuzzer on header, catalogue and words of a segment: five minutes each.
+fuzz() {
+    local began=$SECONDS status=0 runs
+    scripts/fuzz.sh 300 >"$scratch/fuzz" 2>&1 || status=$?
+    runs=$(awk '/^Done [0-9]+ runs/ { n += $2 } END { print n + 0 }' "$scratch/fuzz")
+    row fuzz "$runs" $((status != 0)) $((SECONDS - began)) "inputs of two targets"
+    [[ $status == 0 ]] || { failed=1 && tail -n 60 "$scratch/fuzz"; }
+}
+
+# asked NAME: whether a check is asked for that needs a nightly compiler: by its name, or in the long part.
+asked() {
+    [[ " ${checks[*]} " == *" $1 "* || (${#checks[@]} == 0 && ${#long[@]} != 0) ]]
+}
+
 inside=()
 for check in "${checks[@]}"; do
-    [[ $check == loom || $check == processes ]] || inside+=("$check")
+    [[ " loom processes tsan fuzz " == *" $check "* ]] || inside+=("$check")
 done
 
 features=()
@@ -79,6 +109,8 @@ fi
 if [[ ${#bite[@]} == 0 ]]; then
     ! wanted loom || loom
     ! wanted processes || processes
+    ! asked tsan || tsan
+    ! asked fuzz || fuzz
 fi
 if [[ $failed != 0 ]]; then
     printf '\nviolations were found\n' >&2

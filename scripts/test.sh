@@ -52,7 +52,7 @@ step "tests" cargo nextest run --workspace --locked
 step "examples in the documentation" cargo test --doc --workspace --locked
 step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 step "dependencies" cargo deny --locked check bans licenses sources
-step "loom" cargo test --release --locked -p commonhold-core --features loom --test 'loom*'
+step "proof" scripts/prove.sh
 step "torture" torture
 
 printf '\nall checks passed in %d s\n' "$SECONDS"

@@ -17,7 +17,7 @@ const UNSAFE_CRATES: [&str; 6] = ["os", "segment", "torture", "bench", "testing"
 /// Folders of `crates` that forbid it in so many words.
 const FORBIDDING_CRATES: [&str; 6] =
     ["core", "store", "runtime", "systems", "commonhold", "derive"];
-const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"];
+const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "RELIABILITY.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -21,8 +21,8 @@ pub(super) const TABLES: [&str; 2] = ["full", "latest"];
 const SLOTS: u32 = 24;
 /// What `geometry_of` makes of so many slots.
 const BUCKETS: u32 = 16;
-/// So long is waited for what must come: generous, since the machine may be busy.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+/// Within so long everything goes on once there are no more faults.
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Record, Debug, Clone, Default, PartialEq)]
 pub(super) struct Item {

@@ -13,7 +13,7 @@ use super::work::{TABLES, Version, config};
 
 /// So soon everything goes on when there are no more faults: within 2 s, but a loaded machine was seen to stop a
 /// process for 10 s.
-pub(crate) const HEALED: Duration = Duration::from_secs(20);
+pub(crate) const HEALED: Duration = Duration::from_secs(5);
 
 /// What the children said of their commits.
 #[derive(Debug, Clone, Default)]
