@@ -14,6 +14,7 @@ use commonhold_runtime::steward::Term;
 
 use super::spec::{Key, Op, Seen};
 use crate::Failure;
+use crate::child::shared_words;
 
 /// The table with full history, and the one with latest; at positions 0 and 1.
 pub(crate) const TABLES: [&str; 2] = ["full", "latest"];
@@ -36,38 +37,8 @@ pub(crate) struct World {
     stored: Vec<(usize, &'static str, u64)>,
     /// What a fresh segment has room for.
     pub(crate) room: Vec<u32>,
-    told: Told,
-}
-
-/// A page that the child writes and that outlives it.
-#[derive(Debug)]
-struct Told(memory::Page);
-
-mod memory {
-    //! One anonymous page, shared with forked children.
-    use std::num::NonZeroUsize;
-    use std::sync::atomic::AtomicU64;
-
-    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-
-    /// The page's first words.
-    #[derive(Debug)]
-    pub(super) struct Page(&'static [AtomicU64; 8]);
-
-    impl Page {
-        pub(super) fn new() -> nix::Result<Self> {
-            let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-            let bytes = NonZeroUsize::MIN.saturating_add(4095);
-            // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
-            let page = unsafe { mmap_anonymous(None, bytes, rights, MapFlags::MAP_SHARED) }?;
-            // SAFETY: it is page-aligned, zeroed, as large, and only ever used as these atomics.
-            Ok(Self(unsafe { page.cast::<[AtomicU64; 8]>().as_ref() }))
-        }
-
-        pub(super) fn words(&self) -> &[AtomicU64; 8] {
-            self.0
-        }
-    }
+    /// What the child says; it outlives the child.
+    told: &'static [AtomicU64],
 }
 
 /// The payload of `value`.
@@ -101,7 +72,7 @@ impl World {
             .table(table("full", History::Full).cells(cells))
             .table(table("latest", History::Latest).cells(SLOTS + PARTICIPANTS + 1));
         let runtime = Runtime::open(config)?;
-        let told = Told(memory::Page::new()?);
+        let told = shared_words(3)?;
         let database = stored.then_some((database, Vec::new()));
         let mut world = Self {
             runtime,
@@ -213,7 +184,7 @@ impl World {
         for (word, clean) in self.space().segment().words().iter().zip(&self.clean) {
             word.store(*clean, Ordering::Relaxed);
         }
-        self.told.words().iter().for_each(|word| word.store(0, Ordering::SeqCst));
+        self.told.iter().for_each(|word| word.store(0, Ordering::SeqCst));
     }
 
     /// Does `op` and says what was seen.
@@ -320,7 +291,7 @@ impl World {
 
     /// For the child: says what its operation returned.
     pub(crate) fn tell(&self, seen: Seen) {
-        let [state, version, value, ..] = self.told.words();
+        let [state, version, value] = self.told else { return };
         let (code, numbers) = match seen {
             Seen::Unknown => (0, (0, 0)),
             Seen::Done { version, value } => (1, (version, value)),
@@ -334,13 +305,14 @@ impl World {
 
     /// For the child: it failed.
     pub(crate) fn tell_failed(&self) {
-        let [state, ..] = self.told.words();
-        state.store(9, Ordering::Release);
+        if let [state, ..] = self.told {
+            state.store(9, Ordering::Release);
+        }
     }
 
     /// What the child said its operation returned; an error when it said that it failed.
     pub(crate) fn told(&self) -> Result<Seen, Failure> {
-        let [state, version, value, ..] = self.told.words();
+        let [state, version, value] = self.told else { return Err("no words".into()) };
         let code = state.load(Ordering::Acquire);
         let version = version.load(Ordering::Relaxed);
         let value = value.load(Ordering::Relaxed).cast_signed();
@@ -351,12 +323,6 @@ impl World {
             3 => Ok(Seen::Exists),
             _ => Err("the operation returned an error".into()),
         }
-    }
-}
-
-impl Told {
-    fn words(&self) -> &[AtomicU64; 8] {
-        self.0.words()
     }
 }
 
