@@ -124,6 +124,9 @@ fn apart(
     command.args(args.only.map(|n| format!("--only={n}")));
     command.args(plant.map(|name| format!("--plant={name}")));
     command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let bound = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?);
+    // SAFETY: one system call between fork and exec.
+    unsafe { command.pre_exec(bound) };
     let start = Instant::now();
     let mut child = command.process_group(0).spawn()?;
     let limit = Duration::from_secs(check.limit_s * if args.long { 10 } else { 1 });
