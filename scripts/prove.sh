@@ -46,7 +46,8 @@ row() {
 # Every interleaving of the real protocols in small models, with deaths at every step, each with faults that it finds.
 loom() {
     local began=$SECONDS status=0
-    COMMONHOLD_LOOM_LONG=${long:+1} cargo test --release --locked --quiet -p commonhold-core --features loom \
+    [[ ${#long[@]} == 0 ]] || export COMMONHOLD_LOOM_LONG=1
+    cargo test --release --locked --quiet -p commonhold-core --features loom \
         --test 'loom*' -- --nocapture >"$scratch/loom" 2>&1 || status=$?
     local executions models found
     executions=$(grep -oE '[0-9]+ executions' "$scratch/loom" | awk '{ n += $1 } END { print n + 0 }')

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) only: Option<u64>,
     /// What the check itself shall do wrong.
     pub(crate) sabotage: Option<String>,
+    /// Something is planted.
+    pub(crate) planted: bool,
     /// An empty folder in shared memory that is removed afterwards.
     pub(crate) folder: PathBuf,
 }

@@ -31,6 +31,7 @@ pub(crate) fn inside(args: &Args) -> Result<bool, Failure> {
         long: args.long,
         only: args.only,
         sabotage: args.plant.clone().filter(|_| matches!(bite, Some(Bite::Sabotage(_)))),
+        planted: bite.is_some(),
         folder: std::env::current_dir()?,
     };
     let outcome = (check.run)(&plan)?;
