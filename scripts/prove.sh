@@ -107,6 +107,11 @@ if [[ ${#checks[@]} == 0 || ${#inside[@]} != 0 ]]; then
     seed=${COMMONHOLD_PROVE_SEED:+--seed=$COMMONHOLD_PROVE_SEED}
     "$(target_dir)/release/commonhold-prove" "${long[@]}" "${bite[@]}" ${seed:+"$seed"} "${inside[@]}" || failed=1
 fi
+if [[ ${#checks[@]} == 0 && ${#long[@]} != 0 && ${#bite[@]} == 0 ]]; then
+    printf '\na debug build\n'
+    cargo build --locked --quiet -p commonhold-proof
+    "$(target_dir)/debug/commonhold-prove" killed frozen stopped long || failed=1
+fi
 if [[ ${#bite[@]} == 0 ]]; then
     ! wanted loom || loom
     ! wanted processes || processes

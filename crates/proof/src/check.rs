@@ -49,6 +49,9 @@ pub(crate) struct Plan {
     pub(crate) folder: PathBuf,
 }
 
+/// Set where no namespaces can be had: then a check says in its figures what it left out, and else it is a violation.
+pub(crate) const WITHOUT_NAMESPACES: &str = "COMMONHOLD_PROVE_WITHOUT_NAMESPACES";
+
 /// What a check found.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {

@@ -17,12 +17,10 @@ mod storm;
 use commonhold_core::{Error, Handle, Inserted, Snapshot, Space};
 use commonhold_segment::sync::Fault;
 
+use crate::check::WITHOUT_NAMESPACES;
 use crate::child::Child;
 use crate::linear::stage::{Stage, TABLE, key};
 use crate::{Bite, Check, Failure, Outcome, Plan};
-
-/// Set where no pid namespaces can be had.
-const WITHOUT: &str = "COMMONHOLD_PROVE_WITHOUT_NAMESPACES";
 
 /// The check.
 pub(crate) const CHECK: Check = Check {
@@ -74,8 +72,10 @@ fn namespaces_permitted(outcome: &mut Outcome, what: &str) -> Result<bool, Failu
     if probe.wait()? == Some(0) {
         return Ok(true);
     }
-    if std::env::var_os(WITHOUT).is_none() {
-        outcome.violation(format!("{what}: no pid namespace can be made here; see {WITHOUT}"));
+    if std::env::var_os(WITHOUT_NAMESPACES).is_none() {
+        outcome.violation(format!(
+            "{what}: no pid namespace can be made here; see {WITHOUT_NAMESPACES}"
+        ));
     }
     outcome.figures = format!("{what} LEFT OUT: no pid namespaces");
     Ok(false)

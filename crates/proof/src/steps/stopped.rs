@@ -59,10 +59,11 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// How long the others take when nobody is stopped.
+/// How long the others take when nobody is stopped: a child was there, so that memory and caches are as with one.
 fn undisturbed(world: &World, subject: &Subject) -> Result<Duration, Failure> {
     world.restore();
     let other = world.handle()?;
+    subject.start(world)?.kill();
     rounds(&mut Others::new(world, &other, subject))
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod work;
 
 use commonhold_segment::sync::Fault;
 
+use crate::check::WITHOUT_NAMESPACES;
 use crate::{Bite, Check, Failure, Outcome, Plan};
 
 /// The check.
@@ -34,6 +35,11 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let mut parts: Vec<(&str, Part)> = vec![("", killed::run), ("locked", refusals::busy)];
     if place::apart() {
         parts.extend([("full", refusals::full as _), ("read-only", refusals::read_only as _)]);
+    } else if std::env::var_os(WITHOUT_NAMESPACES).is_some() {
+        outcome.figures.push_str("full and read-only left out; ");
+    } else {
+        let why = "full, read-only: no mount namespace can be made here; see";
+        outcome.violation(format!("{why} {WITHOUT_NAMESPACES}"));
     }
     for (name, part) in parts {
         if !outcome.violations.is_empty() {
