@@ -32,8 +32,9 @@ impl TextFile {
     }
 }
 
-/// All text files below `root`, sorted by path. Left out are `.git`, build folders (known by their
-/// `CACHEDIR.TAG`, wherever they stand), links, and files that are not UTF-8.
+/// All text files below `root`, sorted by path. Left out are `.git`, build folders (`target` at the root, which has no
+/// `CACHEDIR.TAG` when something else than cargo made it first; others known by theirs, wherever they stand), links, and
+/// files that are not UTF-8.
 ///
 /// # Errors
 /// The first folder or file that cannot be read.
@@ -49,7 +50,8 @@ fn walk(folder: &Path, below: &str, files: &mut Vec<TextFile>) -> io::Result<()>
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let (path, kind) = (entry.path(), entry.file_type()?);
-        if kind.is_dir() && name != ".git" && !path.join("CACHEDIR.TAG").exists() {
+        let build = below.is_empty() && name == "target" || path.join("CACHEDIR.TAG").exists();
+        if kind.is_dir() && name != ".git" && !build {
             walk(&path, &format!("{below}{name}/"), files)?;
         } else if kind.is_file() {
             match std::fs::read_to_string(&path) {
@@ -88,10 +90,18 @@ mod tests {
     #[test]
     fn the_walk_finds_text_and_leaves_out_builds() {
         let root = std::env::temp_dir().join(format!("commonhold-tidy-{}", std::process::id()));
-        for folder in [".git", "build", "a/b", ".hidden"] {
+        for folder in [".git", "build", "target", "a/b", ".hidden"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
-        for path in [".git/x", "build/CACHEDIR.TAG", "build/x", "a/b/text", ".hidden/text", "top"] {
+        for path in [
+            ".git/x",
+            "build/CACHEDIR.TAG",
+            "build/x",
+            "target/x",
+            "a/b/text",
+            ".hidden/text",
+            "top",
+        ] {
             std::fs::write(root.join(path), "text").unwrap();
         }
         std::fs::write(root.join("a/bytes"), [0xff, 0xfe]).unwrap();
