@@ -14,7 +14,7 @@ use crate::random::Random;
 use crate::{Failure, Outcome, Plan};
 
 /// So long is waited for what must come.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(5);
 /// Processes that leave at once.
 const LEAVERS: usize = 4;
 const TABLE: &str = "left";
