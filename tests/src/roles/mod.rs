@@ -2,6 +2,7 @@
 
 mod churn;
 mod forks;
+mod guarded;
 mod life;
 mod stream;
 mod waits;
@@ -38,11 +39,17 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "consume" => waits::consume(segment, rest),
         "create" => life::create(segment, rest),
         "fork" => forks::commit(segment, rest),
+        "fork-inside" => guarded::fork_inside(segment),
+        "found" => guarded::found(segment, rest),
         "hold" => churn::hold(segment, rest),
+        "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
+        "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
+        "relay" => guarded::relay(segment, rest),
         "stream" => stream::stream(segment, rest),
         "sweep" => life::sweep(segment),
+        "visit" => guarded::visit(segment, rest),
         "wait" => waits::wait(segment, rest),
         other => Err(format!("no role {other}").into()),
     }
