@@ -276,7 +276,7 @@ fn round(handle: &Handle, store: &mut dyn Store, damage: &mut Damage) -> Result<
         rows: std::mem::take(&mut table.rows),
         floor: table.floor,
     });
-    let batch = Batch { tables: tables.collect() };
+    let batch = Batch { tables: tables.collect(), marks: Vec::new() };
     if planted(Fault::CompleteFirst) {
         drained.iter().try_for_each(|table| handle.complete(table))?;
     }
