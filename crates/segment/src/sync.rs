@@ -129,11 +129,19 @@ pub enum Fault {
     NoMovedLimit,
     /// A damaged record keeps the others of its table from the store.
     DamageBlocks,
+    /// The steward sleeps without looking whether ids or counters are asked for.
+    NoLookAtMarks,
+    /// An id is given out before the store covers it.
+    IdBeforeStored,
+    /// Who raises a mark wakes nobody.
+    NoMarkWake,
+    /// Who waits for counters takes a round that was under way for his.
+    OneRound,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 52] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -182,6 +190,10 @@ impl Fault {
         Self::NoLengthCheck,
         Self::NoMovedLimit,
         Self::DamageBlocks,
+        Self::NoLookAtMarks,
+        Self::IdBeforeStored,
+        Self::NoMarkWake,
+        Self::OneRound,
     ];
 }
 
