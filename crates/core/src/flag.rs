@@ -158,7 +158,7 @@ impl Space {
         let flagged = dirty.any(|words| words.iter().any(|w| w.load(Ordering::SeqCst) != 0));
         // What is damaged asks for nothing: the steward reports it in his rounds.
         let asked = || self.marks_asked().unwrap_or(false);
-        flagged || (!planted(Fault::NoLookAtMarks) && asked())
+        flagged || asked()
     }
 
     /// For the steward: sleeps at most `timeout`; with `pacing` only somebody who waits wakes him earlier,
@@ -176,7 +176,8 @@ impl Space {
         if calm.is_ok() && (blind || !self.has_flags()) {
             futex_wait(bell, state as u32, timeout);
         }
-        bell.store(awake, Ordering::SeqCst);
+        // Not a store: loom orders two stores that do not know of each other in no way at all.
+        bell.swap(awake, Ordering::SeqCst);
         Ok(())
     }
 
@@ -187,7 +188,7 @@ impl Space {
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn serve(&self, serves: bool) -> Result<bool, Error> {
         let state = if serves { Doorbell::Awake } else { Doorbell::None };
-        self.doorbell()?.store(state as u64, Ordering::SeqCst);
+        self.doorbell()?.swap(state as u64, Ordering::SeqCst); // as above
         crossing();
         let looks = !serves && !planted(Fault::BlindLeaver);
         Ok(looks && self.has_flags())

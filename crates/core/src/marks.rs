@@ -5,6 +5,8 @@
 //! them, then wake. Whatever is not done when the steward dies is done again by the next one: a mark or a value that
 //! is stored twice is the same, or a later one.
 
+use commonhold_segment::sync::crossing;
+
 use crate::directory::NameKind;
 use crate::error::Error;
 use crate::handle::Handle;
@@ -49,6 +51,8 @@ impl Space {
         if self.catalogue().named.names == 0 {
             return Ok(Marks::default());
         }
+        // The steward just put the doorbell to Awake: who asks and finds it so need not ring.
+        crossing();
         // Before any value: see counter.rs.
         let counters_asked = self.counters_asked()?;
         let mut marks = Marks { marks: Vec::new(), counters_asked };

@@ -129,8 +129,6 @@ pub enum Fault {
     NoMovedLimit,
     /// A damaged record keeps the others of its table from the store.
     DamageBlocks,
-    /// The steward sleeps without looking whether ids or counters are asked for.
-    NoLookAtMarks,
     /// An id is given out before the store covers it.
     IdBeforeStored,
     /// Who raises a mark wakes nobody.
@@ -141,7 +139,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 51] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -190,7 +188,6 @@ impl Fault {
         Self::NoLengthCheck,
         Self::NoMovedLimit,
         Self::DamageBlocks,
-        Self::NoLookAtMarks,
         Self::IdBeforeStored,
         Self::NoMarkWake,
         Self::OneRound,
