@@ -15,6 +15,7 @@ use commonhold_store::Store;
 use crate::config::Config;
 use crate::counter::Counter;
 use crate::dynamic::DynamicTable;
+use crate::guard::{Guard, GuardOptions};
 use crate::ids::Ids;
 use crate::open::{OpenError, open};
 use crate::steward::Candidate;
@@ -112,6 +113,22 @@ impl Runtime {
     /// [`Error::BadName`]; [`Error::NamesFull`]; [`Error::Participants`].
     pub fn ids(&self, name: &str) -> Result<Ids, Error> {
         Ids::new(self.handle()?, name)
+    }
+
+    /// The guard `name`, with a participant of its own; it is made if nobody has yet.
+    ///
+    /// # Errors
+    /// [`Error::BadName`], [`Error::OtherKind`], [`Error::NamesFull`]; [`Error::Participants`].
+    pub fn guard(&self, name: &str) -> Result<Guard, Error> {
+        self.guard_with(name, &GuardOptions::new())
+    }
+
+    /// The guard `name`, made with `options` if nobody has yet, with a participant of its own.
+    ///
+    /// # Errors
+    /// As [`Runtime::guard`]; [`Error::OtherKind`] when it was made with another hold limit.
+    pub fn guard_with(&self, name: &str, options: &GuardOptions) -> Result<Guard, Error> {
+        Guard::new(self.handle()?, name, options)
     }
 
     /// The segment, for tools that look at it.
