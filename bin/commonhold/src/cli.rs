@@ -9,6 +9,7 @@ use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
+use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Set(Set),
     Add(Add),
     Delete(Delete),
+    Counter(CounterCommand),
+    Ids(IdsCommand),
     Scan(Scan),
     Dump(Dump),
     History(History),
@@ -103,6 +106,8 @@ impl Cli {
             Command::Set(c) => c.run(globals),
             Command::Add(c) => c.run(globals),
             Command::Delete(c) => c.run(globals),
+            Command::Counter(c) => c.run(globals),
+            Command::Ids(c) => c.run(globals),
             Command::Scan(c) => c.run(globals),
             Command::Dump(c) => c.run(globals),
             Command::History(c) => c.run(globals),

@@ -13,6 +13,7 @@ mod doctor;
 mod failure;
 mod follow;
 mod inspect;
+mod names;
 mod output;
 mod parse;
 mod plan;

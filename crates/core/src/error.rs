@@ -154,6 +154,14 @@ pub enum Error {
         /// Pages that were free.
         free: usize,
     },
+    /// Another change was committed under the guard since this one was planned.
+    #[error(
+        "guard `{guard}`: another change was committed in this section since this one was begun; plan it anew"
+    )]
+    StalePlan {
+        /// The guard.
+        guard: String,
+    },
     /// A change of several records is decided, but not made wholly.
     #[error(
         "guard `{guard}`: the change is decided but not wholly made: {why}; the guard's next holder finishes it"
@@ -197,6 +205,24 @@ pub enum Error {
         raise: &'static str,
         /// Its value.
         limit: u32,
+    },
+    /// A counter that cannot hold the sum; nothing was added.
+    #[error("counter `{name}`: {value} + {add} does not fit in 64 bits; nothing was added")]
+    CounterOverflow {
+        /// The counter.
+        name: String,
+        /// Its value.
+        value: i64,
+        /// What was to be added.
+        add: i64,
+    },
+    /// An allocator that gave out all of its ids.
+    #[error("id allocator `{name}`: all ids up to {last} were given out; use another name")]
+    IdsSpent {
+        /// The allocator.
+        name: String,
+        /// The last id.
+        last: u64,
     },
     /// A word of the segment that no correct process wrote.
     #[error(

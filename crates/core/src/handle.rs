@@ -195,7 +195,9 @@ impl Handle {
         self.room_wait.set(limit);
     }
 
-    pub(crate) fn room_wait(&self) -> Duration {
+    /// The longest wait for a free cell or slot, or for the store to cover an id.
+    #[must_use]
+    pub fn room_wait(&self) -> Duration {
         self.room_wait.get()
     }
 
@@ -204,6 +206,11 @@ impl Handle {
     #[inline]
     pub fn entry_index(&self) -> u16 {
         self.entry.get()
+    }
+
+    /// The entry's word as this participant claimed it: nobody else's, ever.
+    pub(crate) fn word(&self) -> Word {
+        self.word.get()
     }
 
     #[inline]

@@ -102,6 +102,9 @@ fn drain_and_remove(
         let why = drained.err().map(|e| format!(" ({e})")).unwrap_or_default();
         let space = Arc::clone(runtime.space());
         drop(runtime);
+        if let Some(guard) = space.unfinished_guards()?.into_iter().next() {
+            return Err(OpenError::Unfinished { path: path.to_owned(), guard });
+        }
         let versions = unstored(&space)?;
         if versions > 0 {
             return Err(OpenError::NotStored { path: path.to_owned(), versions, why });
@@ -139,12 +142,12 @@ fn refuse_foreign(config: &Config) -> Result<(), OpenError> {
     }
 }
 
-/// Versions that the store has not.
+/// Versions and counters that the store has not.
 ///
 /// # Errors
 /// [`OpenError`] when the segment is damaged.
 pub fn unstored(space: &Space) -> Result<u64, OpenError> {
-    let mut versions = 0;
+    let mut versions = space.unstored_counters()?;
     for position in 0..space.catalogue().tables.len() {
         let figures = space.figures(position)?;
         versions += figures.unstored_versions + u64::from(figures.slots.retired);

@@ -4,6 +4,7 @@ mod churn;
 mod forks;
 mod guarded;
 mod life;
+mod names;
 mod stream;
 mod waits;
 
@@ -41,6 +42,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "fork" => forks::commit(segment, rest),
         "fork-inside" => guarded::fork_inside(segment),
         "found" => guarded::found(segment, rest),
+        "herd" => names::herd(segment, rest),
         "hold" => churn::hold(segment, rest),
         "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
@@ -49,6 +51,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "relay" => guarded::relay(segment, rest),
         "stream" => stream::stream(segment, rest),
         "sweep" => life::sweep(segment),
+        "take" => names::take(segment, rest),
         "visit" => guarded::visit(segment, rest),
         "wait" => waits::wait(segment, rest),
         other => Err(format!("no role {other}").into()),

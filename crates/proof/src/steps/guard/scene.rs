@@ -102,6 +102,7 @@ impl Guarded {
 
     /// Looks, and makes of it what `next` says.
     pub(super) fn change(&self, handle: &Handle, grant: &Grant, next: Next) -> Result<(), Error> {
+        let serial = grant.serial();
         let mut seen = Vec::new();
         let mut values = Vec::new();
         for (table, key) in self.keys {
@@ -120,7 +121,7 @@ impl Guarded {
                 next: next.map(payload),
             })
             .collect();
-        handle.commit_planned(grant, &planned)
+        handle.commit_planned(grant, serial, &planned)
     }
 
     /// The values as who has no guard finds them.
@@ -141,7 +142,7 @@ pub(in super::super) fn delete(
     if let Some((record, seen)) = handle.read_guarded(&grant, table, key)? {
         let seen = Some((record, seen.version));
         let gone = Planned { table, key: key.to_owned(), seen, next: None };
-        handle.commit_planned(&grant, &[gone])?;
+        handle.commit_planned(&grant, grant.serial(), &[gone])?;
     }
     Ok(handle.release(&grant)?)
 }
