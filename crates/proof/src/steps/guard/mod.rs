@@ -10,14 +10,14 @@ mod scene;
 mod timed;
 
 use commonhold::Handle;
-use commonhold_core::guard::{Patience, Previous};
+use commonhold_core::guard::{Grant, Patience, Previous};
 use commonhold_segment::sync::Fault;
 
 use super::{LIMIT_S, Missed, WORKERS, judge, run_out};
 use crate::random::Random;
 use crate::trace::{Path, Stop};
 use crate::{Bite, Check, Failure, Outcome, Plan, fork, watch};
-use scene::{Came, FREE, Guarded, LIMITED, Made, Next, Scene, Values, add, renew};
+use scene::{Came, FREE, Guarded, LIMITED, Made, Next, Scene, Values, WITHIN, add, renew};
 
 pub(super) use scene::delete;
 
@@ -132,34 +132,63 @@ impl<'a> Stage<'a> {
         let before = subject.guarded.peek(&scene.world)?;
         let mut stage = Self { scene, subject, death: None, path: Path::default(), before };
         if let Some(Corpse { next, .. }) = subject.corpse {
-            let path = record(scene, subject, Some(next), None)?;
-            let half = half_made(scene, subject, next, &path, &stage.before)?;
-            stage.death = Some((path, half));
+            let (path, half) = stage.record(Some(next), &next(&stage.before))?;
+            let middle = half.get(half.len() / 2).ok_or("a change is never half made")?;
+            stage.death = Some((path, *middle));
         }
         scene.restore();
-        stage.path = record(scene, subject, subject.next, Some(&stage))?;
+        stage.path = stage.record(subject.next, &Vec::new())?.0;
         Ok(stage)
     }
 
-    /// Somebody dies in the middle of a change.
+    /// The way of a child, and after which instructions the values are neither those of before nor `due`.
+    fn record(&self, next: Option<Next>, due: &Values) -> Result<(Path, Vec<u64>), Failure> {
+        let (scene, guarded) = (self.scene, &self.subject.guarded);
+        self.leave_corpse()?;
+        let _other = scene.world.handle()?;
+        let mut child = scene.start(guarded, next)?;
+        let mut last = scene.world.words();
+        let (mut n, mut is_half, mut half) = (0, false, Vec::new());
+        let path = Path::record(&mut child, || {
+            let changed = scene.world.changed(&mut last);
+            if changed && self.subject.corpse.is_some() {
+                let found = guarded.peek(&scene.world);
+                is_half = found.is_ok_and(|found| found != self.before && found != *due);
+            }
+            n += 1;
+            half.extend(is_half.then_some(n));
+            changed
+        })?;
+        match child.run()? {
+            Stop::Ended(0) => Ok((path, half)),
+            other => Err(format!("{}: {other:?}", self.subject.name).into()),
+        }
+    }
+
+    /// From the first state: somebody dies in the middle of a change, if this life comes after a death.
     fn leave_corpse(&self) -> Result<(), Failure> {
         let (Some((path, half)), Some(corpse)) = (&self.death, self.subject.corpse) else {
             return Ok(());
         };
-        // Its life was recorded, and is lived, beside another one's handle.
-        let other = self.scene.world.handle()?;
-        let mut child = self.scene.start(&self.subject.guarded, Some(corpse.next))?;
-        let reached = path.reach(&mut child, *half, false)?;
-        child.kill();
-        drop(other);
-        let found = self.subject.guarded.peek(&self.scene.world)?;
-        if !reached || found == self.before || found == (corpse.next)(&self.before) {
-            return Err(Box::new(Missed));
+        for stepwise in [false, true] {
+            self.scene.restore();
+            // Its life was recorded, and is lived, beside another one's handle.
+            let other = self.scene.world.handle()?;
+            let mut child = self.scene.start(&self.subject.guarded, Some(corpse.next))?;
+            let reached = path.reach(&mut child, *half, stepwise)?;
+            child.kill();
+            drop(other);
+            self.scene.forget();
+            let found = self.subject.guarded.peek(&self.scene.world)?;
+            if !reached || found == self.before || found == (corpse.next)(&self.before) {
+                continue;
+            }
+            if corpse.swept {
+                self.scene.world.space().reap(true)?;
+            }
+            return Ok(());
         }
-        if corpse.swept {
-            self.scene.world.space().reap(true)?;
-        }
-        Ok(())
+        Err(Box::new(Missed))
     }
 
     fn each(
@@ -257,30 +286,41 @@ impl<'a> Stage<'a> {
                 return Err(format!("the steward leaves {found:?} of {before:?}").into());
             }
         }
-        let grant = guarded.enter(other)?;
-        let (came, found) = (scene.came(), guarded.look(other, &grant)?);
-        let told = grant.previous == Previous::Died;
-        let died_inside = came == Came::Inside;
-        let left = came == Came::Left;
-        if (died_inside && !told) || (left && told) {
-            return Err(format!("it came to {came:?} and {:?} is told", grant.previous).into());
+        let judged = guarded.with(other, WITHIN, |grant| {
+            let found = guarded.look(other, grant)?;
+            self.judge(grant.previous, &found, &decided, made.as_ref())?;
+            guarded.change(other, grant, add)?;
+            let now = guarded.look(other, grant)?;
+            if now != add(&found) {
+                return Err(format!("a change of {found:?} makes {now:?}").into());
+            }
+            Ok(())
+        })?;
+        judged.ok_or_else(|| "the guard was not taken".into())
+    }
+
+    /// What the next holder is told, and finds.
+    fn judge(
+        &self,
+        previous: Previous,
+        found: &Values,
+        decided: &Values,
+        made: Option<&Values>,
+    ) -> Result<(), Failure> {
+        let (came, said) = (self.scene.came(), self.scene.made());
+        let told = previous == Previous::Died;
+        if (came == Came::Inside && !told) || (came == Came::Left && told) {
+            return Err(format!("it came to {came:?}, and {previous:?} is told").into());
         }
-        let whole = match (&made, scene.made()) {
-            (Some(made), Made::Made) => found == *made,
-            (Some(made), _) => found == decided || found == *made,
-            (None, _) => found == decided,
+        let whole = match (made, said) {
+            (Some(made), Made::Made) => found == made,
+            (made, _) => found == decided || Some(found) == made,
         };
-        if !whole {
-            let said = scene.made();
-            return Err(format!("a holder finds {found:?} of {before:?}; it said {said:?}").into());
+        if whole {
+            return Ok(());
         }
-        guarded.change(other, &grant, add)?;
-        let now = guarded.look(other, &grant)?;
-        if now != add(&found) {
-            return Err(format!("a change of {found:?} makes {now:?}").into());
-        }
-        other.release(&grant)?;
-        Ok(())
+        let before = &self.before;
+        Err(format!("a holder finds {found:?} of {before:?}; it said {said:?}").into())
     }
 
     /// Others want the guard while the child stands, and then it goes on.
@@ -295,19 +335,18 @@ impl<'a> Stage<'a> {
         let inside = came == Came::Inside;
         let mut due = decided;
         for round in 0..2 {
-            let patience = if limited { Patience::Within(TAKES) } else { Patience::Try };
-            let Some(grant) = other.acquire(guarded.of(other)?, patience)? else {
-                if came == Came::Left {
-                    return Err("it has left, and the guard is not free".into());
+            let patience = if limited { WITHIN } else { Patience::Try };
+            let taken = guarded.with(other, patience, |grant| {
+                if inside && (!limited || (round == 0 && grant.previous != Previous::Fenced)) {
+                    return Err(format!("another is inside, told {:?}", grant.previous).into());
                 }
-                continue;
-            };
-            if inside && (!limited || (round == 0 && grant.previous != Previous::Fenced)) {
-                return Err(format!("another one is inside, told {:?}", grant.previous).into());
+                Ok(guarded.change(other, grant, add)?)
+            })?;
+            if taken.is_some() {
+                due = add(&due);
+            } else if came == Came::Left {
+                return Err("it has left, and the guard is not free".into());
             }
-            guarded.change(other, &grant, add)?;
-            other.release(&grant)?;
-            due = add(&due);
         }
         run_out(child)?;
         if let Some(next) = self.subject.next {
@@ -317,57 +356,12 @@ impl<'a> Stage<'a> {
                 other => return Err(format!("when it went on its change was {other:?}").into()),
             }
         }
-        let grant = guarded.enter(other)?;
-        let found = guarded.look(other, &grant)?;
-        other.release(&grant)?;
+        let look = |grant: &Grant| Ok(guarded.look(other, grant)?);
+        let found = guarded.with(other, WITHIN, look)?.unwrap_or_default();
         if found != due {
             let made = scene.made();
             return Err(format!("{found:?} is there, not {due:?}; it said {made:?}").into());
         }
         Ok(())
     }
-}
-
-/// So long at most is waited for a guard whose holder stands.
-const TAKES: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// The way of a child.
-fn record(
-    scene: &Scene,
-    subject: &Subject,
-    next: Option<Next>,
-    corpse: Option<&Stage<'_>>,
-) -> Result<Path, Failure> {
-    corpse.map_or(Ok(()), Stage::leave_corpse)?;
-    let _other = scene.world.handle()?;
-    let mut child = scene.start(&subject.guarded, next)?;
-    let mut last = scene.world.words();
-    let path = Path::record(&mut child, || scene.world.changed(&mut last))?;
-    match child.run()? {
-        Stop::Ended(0) => Ok(path),
-        other => Err(format!("{}: {other:?}", subject.name).into()),
-    }
-}
-
-/// After which instruction a change is half made: a record differs from before, and not all do that should.
-fn half_made(
-    scene: &Scene,
-    subject: &Subject,
-    next: Next,
-    path: &Path,
-    before: &Values,
-) -> Result<u64, Failure> {
-    let due = next(before);
-    for n in &path.changes {
-        scene.restore();
-        let _other = scene.world.handle()?;
-        let mut child = scene.start(&subject.guarded, Some(next))?;
-        path.reach(&mut child, *n, true)?;
-        let found = subject.guarded.peek(&scene.world)?;
-        child.kill();
-        if found != *before && found != due {
-            return Ok(*n);
-        }
-    }
-    Err(format!("{}: it is never half made", subject.name).into())
 }

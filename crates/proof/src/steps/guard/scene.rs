@@ -13,7 +13,7 @@ use crate::child::shared_words;
 use crate::trace::{Traced, mark};
 
 /// So long waits who must get a guard.
-const WITHIN: Duration = Duration::from_secs(1);
+pub(super) const WITHIN: Patience = Patience::Within(Duration::from_secs(1));
 /// The limit of the limited guard.
 const HOLD_LIMIT: Duration = Duration::from_micros(200);
 
@@ -85,10 +85,20 @@ impl Guarded {
         handle.guard(self.name, self.limited.then_some(HOLD_LIMIT), "")
     }
 
-    /// Takes it, waiting at most a second.
-    pub(super) fn enter(&self, handle: &Handle) -> Result<Grant, Failure> {
-        let taken = handle.acquire(self.of(handle)?, Patience::Within(WITHIN))?;
-        taken.ok_or_else(|| "the guard was not taken and that is no error".into())
+    /// Does `work` while it holds the guard, which it leaves also after an error; `None` when it did not get it. What
+    /// `work` returns, whether it was fenced off or not.
+    pub(super) fn with<T>(
+        &self,
+        handle: &Handle,
+        patience: Patience,
+        work: impl FnOnce(&Grant) -> Result<T, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(grant) = handle.acquire(self.of(handle)?, patience)? else { return Ok(None) };
+        let done = work(&grant);
+        let left = handle.release(&grant);
+        let done = done?;
+        left?;
+        Ok(Some(done))
     }
 
     /// The values, looked at under it.
@@ -138,13 +148,13 @@ pub(in super::super) fn delete(
     key: &str,
 ) -> Result<(), Failure> {
     let guarded = if name == LIMITED.name { LIMITED } else { FREE };
-    let grant = guarded.enter(handle)?;
-    if let Some((record, seen)) = handle.read_guarded(&grant, table, key)? {
+    let deleted = guarded.with(handle, WITHIN, |grant| {
+        let Some((record, seen)) = handle.read_guarded(grant, table, key)? else { return Ok(()) };
         let seen = Some((record, seen.version));
         let gone = Planned { table, key: key.to_owned(), seen, next: None };
-        handle.commit_planned(&grant, grant.serial(), &[gone])?;
-    }
-    Ok(handle.release(&grant)?)
+        Ok(handle.commit_planned(grant, grant.serial(), &[gone])?)
+    });
+    deleted.map(drop)
 }
 
 impl Scene {
@@ -154,9 +164,7 @@ impl Scene {
         world.restore();
         let handle = world.handle()?;
         for guarded in [FREE, LIMITED] {
-            let grant = guarded.enter(&handle)?;
-            guarded.look(&handle, &grant)?;
-            handle.release(&grant)?;
+            guarded.with(&handle, WITHIN, |grant| Ok(guarded.look(&handle, grant)?))?;
         }
         world.drain(&handle)?;
         drop(handle);
@@ -167,6 +175,11 @@ impl Scene {
     /// Puts the first state back.
     pub(super) fn restore(&self) {
         self.world.restore();
+        self.forget();
+    }
+
+    /// Forgets what a child said.
+    pub(super) fn forget(&self) {
         self.told.iter().for_each(|word| word.store(0, Ordering::SeqCst));
     }
 
@@ -186,7 +199,7 @@ impl Scene {
         let handle = self.world.handle()?;
         let guard = guarded.of(&handle)?;
         mark();
-        let grant = match handle.acquire(guard, Patience::Within(WITHIN)) {
+        let grant = match handle.acquire(guard, WITHIN) {
             Ok(Some(grant)) => grant,
             // While it finished what another one had left.
             Err(Error::Fenced { .. }) => {
