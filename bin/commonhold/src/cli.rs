@@ -13,6 +13,7 @@ use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::tables::{History, Tables};
+use crate::top::Top;
 use crate::torture::Torture;
 use crate::verify::Verify;
 use crate::write::{Add, Delete, Set};
@@ -63,6 +64,7 @@ pub(crate) enum Command {
     Verify(Verify),
     Destroy(Destroy),
     Inspect(Inspect),
+    Top(Top),
     Torture(Torture),
     Replay(Replay),
     Doctor(Doctor),
@@ -113,6 +115,7 @@ impl Cli {
             Command::Verify(c) => c.run(globals),
             Command::Destroy(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
+            Command::Top(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Doctor(c) => c.run(),

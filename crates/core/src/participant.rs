@@ -68,6 +68,8 @@ pub struct Participant {
     pub identity: Identity,
     /// Whether the owner is there.
     pub liveness: Liveness,
+    /// Commits of all owners that the entry ever had.
+    pub commits: u64,
 }
 
 /// Sums over all entries, the dead and gone included.
@@ -286,7 +288,8 @@ impl Space {
         let entries = self.entries().filter(|(_, e)| owned(e));
         let participant = |(entry, e): (u16, EntryView<'_>)| {
             let identity = e.identity();
-            Participant { entry, identity, liveness: identity.find().0 }
+            let commits = e.commits.load(Ordering::Relaxed);
+            Participant { entry, identity, liveness: identity.find().0, commits }
         };
         entries.map(participant).collect()
     }
