@@ -3,6 +3,8 @@
 
 mod draw;
 mod eye;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::io::IsTerminal;
@@ -144,7 +146,7 @@ impl Drop for Screen {
 }
 
 #[cfg(test)]
-mod tests {
+mod key_tests {
     use super::*;
 
     #[test]
