@@ -23,6 +23,7 @@ pub mod index;
 pub mod insert;
 pub mod inspect;
 pub mod intent;
+pub mod metrics;
 pub mod participant;
 pub mod pool;
 pub mod read;
