@@ -23,8 +23,9 @@ pub use text::{CONTENT_TYPE, prometheus_text};
 /// # Examples
 /// ```
 /// # use std::time::Duration;
-/// # use commonhold_runtime::{Config, Runtime};
-/// let runtime = Runtime::open(Config::ephemeral())?;
+/// # use commonhold_runtime::{Config, Runtime, TableConfig};
+/// # let tables = Config::ephemeral().table(TableConfig::new("sigils", &["n:i64"]));
+/// let runtime = Runtime::open(tables)?;
 /// let metrics = runtime.metrics()?;
 /// let sweeps = metrics.counter("sigil_gc_sweep_total", "Sweeps that were done.")?;
 /// let pool = metrics.gauge("resonance_worker_pool_size", "Workers of the pool.")?;

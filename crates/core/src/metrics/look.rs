@@ -238,7 +238,7 @@ fn guard_metrics(guards: &[GuardFigures], to: &mut Gathered) {
         let value = SampleValue::Counter(contentions);
         to.push(sample(format!("{prefix}_contention_total"), help, value));
         let help = "Milliseconds waited for the guard, all together.";
-        let value = SampleValue::Gauge(waited.as_secs_f64() * 1e3);
+        let value = SampleValue::Gauge(Unit::Milliseconds.shown(nanos(waited)));
         to.push(sample(format!("{prefix}_wait_time_ms"), help, value));
     }
 }
