@@ -9,6 +9,7 @@ use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
+use crate::metrics::Metrics;
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     Destroy(Destroy),
     Inspect(Inspect),
     Top(Top),
+    Metrics(Metrics),
     Torture(Torture),
     Replay(Replay),
     Doctor(Doctor),
@@ -116,6 +118,7 @@ impl Cli {
             Command::Destroy(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
             Command::Top(c) => c.run(globals),
+            Command::Metrics(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Doctor(c) => c.run(),

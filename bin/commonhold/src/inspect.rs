@@ -3,7 +3,7 @@
 use commonhold::admin;
 
 use crate::connect::Globals;
-use crate::failure::Done;
+use crate::failure::{Done, one_line};
 use crate::looks::{Looks, Participants, PhasesJson, Steward};
 use crate::output::{Format, Output, bytes_text, print_json, print_table};
 
@@ -57,7 +57,34 @@ fn print(out: &mut Output, looks: &Looks) -> Done {
         row.push(table.unstored_versions.to_string());
         rows.push(row);
     }
+    print_table(out, &rows)?;
+    print_guards(out, looks)?;
+    print_metrics(out, looks)
+}
+
+fn print_guards(out: &mut Output, looks: &Looks) -> Done {
+    if looks.guards.is_empty() {
+        return Ok(());
+    }
+    let heads = ["guard", "holder", "number", "waiters", "contentions", "waited ms"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for guard in &looks.guards {
+        let holder = guard.holder_pid.map_or("-".to_owned(), |pid| format!("process {pid}"));
+        let numbers = [guard.number, guard.waiters.into(), guard.contentions];
+        let mut row = vec![one_line(&guard.name), holder];
+        row.extend(numbers.map(|n| n.to_string()));
+        row.push((guard.waited_ns / 1_000_000).to_string());
+        rows.push(row);
+    }
+    out.line("")?;
     print_table(out, &rows)
+}
+
+fn print_metrics(out: &mut Output, looks: &Looks) -> Done {
+    match looks.metrics.len() {
+        0 => Ok(()),
+        count => out.line(format_args!("{count} metrics; `commonhold metrics` prints them")),
+    }
 }
 
 fn print_steward(out: &mut Output, steward: &Steward) -> Done {

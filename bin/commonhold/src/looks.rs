@@ -1,12 +1,16 @@
 //! What a segment looks like from outside: what `inspect` prints once and `top` again and again.
 
+use std::time::Duration;
+
 use commonhold::core::Space;
 use commonhold::core::flag::Doorbell;
+use commonhold::core::guard::GuardFigures;
 use commonhold::core::inspect::{Phases, TableFigures};
 use commonhold_os::process::Liveness;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::metrics::MetricJson;
 
 /// What a segment looks like, at no single instant.
 #[derive(Debug, Serialize)]
@@ -21,6 +25,9 @@ pub(crate) struct Looks {
     pub(crate) participants: Participants,
     pub(crate) steward: Steward,
     pub(crate) tables: Vec<Table>,
+    pub(crate) guards: Vec<Guard>,
+    /// Those that programs registered.
+    pub(crate) metrics: Vec<MetricJson>,
     pub(crate) unstored_versions: u64,
     pub(crate) commits: u64,
     pub(crate) lost_exchanges: u64,
@@ -66,6 +73,18 @@ pub(crate) struct Table {
     pub(crate) unstored_records: u64,
     pub(crate) unstored_versions: u64,
     pub(crate) version_floor: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Guard {
+    pub(crate) name: String,
+    pub(crate) holder_entry: Option<u16>,
+    pub(crate) holder_pid: Option<u32>,
+    pub(crate) number: u64,
+    pub(crate) hold_limit_ms: Option<u64>,
+    pub(crate) waiters: u32,
+    pub(crate) contentions: u64,
+    pub(crate) waited_ns: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,11 +136,33 @@ impl Looks {
             steward: steward(space),
             unstored_versions: tables.iter().map(|t| t.unstored_versions).sum(),
             tables,
+            guards: space.guards()?.into_iter().map(|guard| guard_json(space, guard)).collect(),
+            metrics: metrics(space)?,
             commits: totals.commits,
             lost_exchanges: totals.lost_exchanges,
             room_waits: totals.room_waits,
         })
     }
+}
+
+fn guard_json(space: &Space, guard: GuardFigures) -> Guard {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let holder = guard.holder.and_then(|entry| space.identity_of(entry));
+    Guard {
+        name: guard.name,
+        holder_entry: guard.holder,
+        holder_pid: holder.map(|identity| identity.pid),
+        number: guard.number,
+        hold_limit_ms: guard.hold_limit.map(|limit| nanos(limit) / 1_000_000),
+        waiters: guard.waiters,
+        contentions: guard.contentions,
+        waited_ns: nanos(guard.waited),
+    }
+}
+
+fn metrics(space: &Space) -> Result<Vec<MetricJson>, Failure> {
+    let samples = space.registered_metrics()?;
+    Ok(samples.into_iter().map(MetricJson::from).collect())
 }
 
 fn state_text(liveness: Liveness) -> &'static str {

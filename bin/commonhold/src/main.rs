@@ -14,6 +14,7 @@ mod failure;
 mod follow;
 mod inspect;
 mod looks;
+mod metrics;
 mod output;
 mod parse;
 mod plan;

@@ -4,7 +4,9 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
-use crate::looks::{Looks, Participant, Participants, PhasesJson, Steward, Table};
+use crate::looks::{Guard, Looks, Participant, Participants, PhasesJson, Steward, Table};
+
+use crate::metrics::{HistogramJson, MetricJson, ValueJson};
 
 use super::draw::{Scroll, draw};
 use super::eye::Sample;
@@ -33,6 +35,30 @@ fn table(name: &str, records: u32, unstored_versions: u64) -> Table {
     }
 }
 
+fn guard(name: &str, holder_pid: Option<u32>, waiters: u32, number: u64) -> Guard {
+    Guard {
+        name: name.to_owned(),
+        holder_entry: holder_pid.map(|_| 0),
+        holder_pid,
+        number,
+        hold_limit_ms: None,
+        waiters,
+        contentions: number / 2,
+        waited_ns: number * 1_000_000,
+    }
+}
+
+fn metric(name: &str, kind: &'static str, value: ValueJson) -> MetricJson {
+    let labels =
+        if kind == "histogram" { vec![("kind".to_owned(), "cascade".to_owned())] } else { vec![] };
+    let labels = labels.into_iter().collect();
+    MetricJson { name: name.to_owned(), kind, unit: "", help: String::new(), labels, value }
+}
+
+fn took(count: u64) -> HistogramJson {
+    HistogramJson { count, sum: 5.0, p50: Some(1.048_576), p99: None, buckets: Vec::new() }
+}
+
 /// A look `seconds` after the segment was made, with so many commits so far.
 fn sample(seconds: u64, commits: u64) -> Sample {
     let who = |entry, pid, state, commits| Participant { entry, pid, state, commits };
@@ -55,6 +81,12 @@ fn sample(seconds: u64, commits: u64) -> Sample {
         participants: Participants { limit: 64, alive: 3, dead: 1, unknown: 0, list },
         steward,
         tables: vec![table("customers", 400, 12), table("clients", 1000, 0)],
+        guards: vec![guard("resonance", Some(4711), 3, commits), guard("jobs", None, 0, 7)],
+        metrics: vec![
+            metric("sigil_gc_sweep_total", "counter", ValueJson::Count { value: commits / 10 }),
+            metric("resonance_worker_pool_size", "gauge", ValueJson::Number { value: 7.5 }),
+            metric("task_duration_ms", "histogram", ValueJson::Histogram(took(commits))),
+        ],
         unstored_versions: 12,
         commits,
         lost_exchanges: commits / 100,
@@ -82,7 +114,7 @@ fn picture(view: &View, scroll: &mut Scroll, width: u16, height: u16) -> Vec<Str
 
 #[test]
 fn the_picture_of_a_usual_terminal() {
-    let mut want = vec![
+    let want = [
         "segment /dev/shm/commonhold/shop  5.0 MiB  up 1 h 0 min",
         "store sqlite:/var/lib/shop.db",
         "steward asleep  process 4711  2 terms  not stored 12",
@@ -93,19 +125,34 @@ fn the_picture_of_a_usual_terminal() {
         "customers  latest       400   1000   1000   600          12          0",
         "clients    latest      1000   1000   1000     0           0          0",
         "",
+        "guard      holder  number  waiters  taken/s  contentions/s   waited",
+        "resonance    4711    4000        3     1500            750  4000 ms",
+        "jobs            -       7        0        0              0     7 ms",
+        "",
+        "metric                          value  per s  p50 ≤  p99 ≤",
+        "sigil_gc_sweep_total              400    150",
+        "resonance_worker_pool_size        7.5",
+        "task_duration_ms{kind=cascade}   4000   1500  1.049",
+        "",
         "process  state  entries  commits/s",
         "4711     alive        2       1125",
         "12       alive        1        375",
         "99       dead         1          0",
+        " q quit  ↑↓ scroll  Tab next part",
     ];
-    want.resize(23, "");
-    want.push(" q quit  ↑↓ scroll  Tab next part");
     assert_eq!(picture(&story().view(), &mut Scroll::default(), 80, 24), want);
 }
 
 #[test]
 fn a_small_terminal_scrolls() {
-    let view = story().view();
+    let bare = |mut sample: Sample| {
+        sample.looks.guards.clear();
+        sample.looks.metrics.clear();
+        sample
+    };
+    let mut story = Story::new(bare(sample(3600, 1000)));
+    story.tell(Ok(bare(sample(3602, 4000))));
+    let view = story.view();
     let mut scroll = Scroll::default();
     let first = picture(&view, &mut scroll, 40, 10);
     let want = [

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use commonhold::core::inspect::commits_between;
 
 use crate::failure::one_line;
-use crate::looks::{Looks, Participant};
+use crate::looks::{Guard, Looks, Participant, Table};
+use crate::metrics::{MetricJson, ValueJson};
 use crate::output::bytes_text;
 
 use super::eye::Sample;
@@ -117,7 +118,7 @@ impl Story {
         if self.anew > 0 {
             head.insert(0, vec![Piece::new(Tone::Warn, "the segment was made anew")]);
         }
-        let sections = [tables(&since), processes(&since)];
+        let sections = [tables(&since), guards(&since), metrics(&since), processes(&since)];
         View { head, sections: sections.into_iter().filter(|s| !s.rows.is_empty()).collect() }
     }
 }
@@ -136,8 +137,12 @@ impl Since<'_> {
     }
 
     fn per_second(&self, count: u64) -> Option<f64> {
+        self.rate_of(count as f64)
+    }
+
+    fn rate_of(&self, more: f64) -> Option<f64> {
         let nanos = self.now.at_nanos.saturating_sub(self.before?.at_nanos);
-        (nanos > 0).then(|| count as f64 * 1e9 / nanos as f64)
+        (nanos > 0).then(|| more * 1e9 / nanos as f64)
     }
 
     fn table_rate(&self, table: usize) -> Option<f64> {
@@ -205,7 +210,7 @@ fn tables(since: &Since<'_>) -> Section {
     let heads =
         ["table", "history", "records", "slots", "cells", "free", "not stored", "commits/s"];
     let tables = since.now.looks.tables.iter().enumerate();
-    let row = |(position, table): (usize, &crate::looks::Table)| {
+    let row = |(position, table): (usize, &Table)| {
         let cells = &table.cells;
         let lag = if table.unstored_versions > 0 { Tone::Warn } else { Tone::Plain };
         vec![
@@ -220,6 +225,70 @@ fn tables(since: &Since<'_>) -> Section {
         ]
     };
     Section { heads: heads.to_vec(), rows: tables.map(row).collect(), text_columns: 2 }
+}
+
+fn guards(since: &Since<'_>) -> Section {
+    let heads = ["guard", "holder", "number", "waiters", "taken/s", "contentions/s", "waited"];
+    let known = since.before.map(|before| &before.looks.guards[..]).unwrap_or_default();
+    let row = |guard: &Guard| {
+        let before = known.iter().find(|before| before.name == guard.name);
+        let rate = |count: fn(&Guard) -> u64| {
+            since.per_second(before.map_or(0, |before| count(guard).wrapping_sub(count(before))))
+        };
+        let holder = match (guard.holder_pid, guard.holder_entry) {
+            (Some(pid), _) => pid.to_string(),
+            (None, Some(entry)) => format!("entry {entry}"),
+            (None, None) => "-".to_owned(),
+        };
+        let waiters = if guard.waiters > 0 { Tone::Warn } else { Tone::Plain };
+        vec![
+            Piece::new(Tone::Strong, one_line(&guard.name)),
+            Piece::plain(holder),
+            Piece::plain(guard.number),
+            Piece::new(waiters, guard.waiters.to_string()),
+            Piece::plain(rate_text(rate(|guard| guard.number))),
+            Piece::plain(rate_text(rate(|guard| guard.contentions))),
+            Piece::plain(nanos_text(guard.waited_ns)),
+        ]
+    };
+    let rows = since.now.looks.guards.iter().map(row).collect();
+    Section { heads: heads.to_vec(), rows, text_columns: 1 }
+}
+
+fn metrics(since: &Since<'_>) -> Section {
+    let known = since.before.map(|before| &before.looks.metrics[..]).unwrap_or_default();
+    let row = |metric: &MetricJson| {
+        let same = |m: &&MetricJson| m.name == metric.name && m.labels == metric.labels;
+        let before = known.iter().find(same);
+        let labels: Vec<String> = metric
+            .labels
+            .iter()
+            .map(|(name, value)| format!("{name}={}", one_line(value)))
+            .collect();
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let (value, rate, p50, p99) = match &metric.value {
+            ValueJson::Histogram(h) => (h.count as f64, true, h.p50, h.p99),
+            ValueJson::Number { value } => (*value, metric.kind == "counter", None, None),
+            ValueJson::Count { value } => (*value as f64, true, None, None),
+        };
+        let old = before.map_or(value, |before| match &before.value {
+            ValueJson::Histogram(h) => h.count as f64,
+            ValueJson::Number { value } => *value,
+            ValueJson::Count { value } => *value as f64,
+        });
+        let rate = if rate { rate_text(since.rate_of(value - old)) } else { String::new() };
+        let quantile = |q: Option<f64>| Piece::plain(q.map(number_text).unwrap_or_default());
+        vec![
+            Piece::new(Tone::Strong, format!("{}{labels}", metric.name)),
+            Piece::plain(number_text(value)),
+            Piece::plain(rate),
+            quantile(p50),
+            quantile(p99),
+        ]
+    };
+    let rows = since.now.looks.metrics.iter().map(row).collect();
+    Section { heads: vec!["metric", "value", "per s", "p50 ≤", "p99 ≤"], rows, text_columns: 1 }
 }
 
 /// What the entries of one process come to.
@@ -311,6 +380,23 @@ fn rate_text(rate: Option<f64>) -> String {
         Some(rate) if rate < 99_999.5 => format!("{rate:.0}"),
         Some(rate) if rate < 9_999_500.0 => format!("{:.0}k", rate / 1e3),
         Some(rate) => format!("{:.0}M", rate / 1e6),
+    }
+}
+
+/// A number for people: whole, or with three digits behind the point at most.
+fn number_text(value: f64) -> String {
+    let text = format!("{value:.3}");
+    let short = text.trim_end_matches('0').trim_end_matches('.');
+    if text.contains('.') { short.to_owned() } else { text }
+}
+
+/// A length of time for people, from nanoseconds.
+fn nanos_text(nanos: u64) -> String {
+    match nanos {
+        ..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{} us", nanos / 1_000),
+        1_000_000..10_000_000_000 => format!("{} ms", nanos / 1_000_000),
+        _ => time_text(nanos / 1_000_000_000),
     }
 }
 

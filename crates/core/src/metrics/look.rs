@@ -123,13 +123,21 @@ impl Space {
             self.table_metrics(position, &mut gathered)?;
         }
         guard_metrics(&self.guards()?, &mut gathered);
-        for descriptor in self.names()? {
-            if let Some(sample) = self.sample(descriptor)? {
-                gathered.push(sample);
-            }
+        for sample in self.registered_metrics()? {
+            gathered.push(sample);
         }
-        self.check_whole()?;
         Ok(gathered.samples)
+    }
+
+    /// The metrics that were registered, in that order.
+    ///
+    /// # Errors
+    /// As [`Space::metrics`].
+    pub fn registered_metrics(&self) -> Result<Vec<Sample>, Error> {
+        let samples = self.names()?.into_iter().filter_map(|name| self.sample(name).transpose());
+        let samples = samples.collect::<Result<_, _>>()?;
+        self.check_whole()?;
+        Ok(samples)
     }
 
     fn built_in(&self, to: &mut Gathered) -> Result<(), Error> {
