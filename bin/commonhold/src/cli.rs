@@ -9,11 +9,13 @@ use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
+use crate::metrics::Metrics;
 use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::tables::{History, Tables};
+use crate::top::Top;
 use crate::torture::Torture;
 use crate::verify::Verify;
 use crate::write::{Add, Delete, Set};
@@ -66,6 +68,8 @@ pub(crate) enum Command {
     Verify(Verify),
     Destroy(Destroy),
     Inspect(Inspect),
+    Top(Top),
+    Metrics(Metrics),
     Torture(Torture),
     Replay(Replay),
     Doctor(Doctor),
@@ -118,6 +122,8 @@ impl Cli {
             Command::Verify(c) => c.run(globals),
             Command::Destroy(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
+            Command::Top(c) => c.run(globals),
+            Command::Metrics(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Doctor(c) => c.run(),
