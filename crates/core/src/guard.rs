@@ -125,6 +125,14 @@ impl GuardRef {
 }
 
 impl Grant {
+    /// Of a guard that is not held yet: to be taken by [`Handle::acquire_into`].
+    #[must_use]
+    #[inline]
+    pub fn of(guard: GuardRef) -> Self {
+        let (word, previous, waited) = (GuardWord::NEVER, Previous::Released, Duration::ZERO);
+        Self { guard, word, previous, waited, unfinished: false.into(), generation: 0 }
+    }
+
     /// The fencing number.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -194,8 +202,47 @@ impl Handle {
     /// # Errors
     /// [`Error::Nested`] when this thread holds one; [`Error::Timeout`] naming the holder; [`Error::Unfinished`] when what
     /// was left cannot be finished now (nobody holds the guard then).
-    #[inline]
     pub fn acquire(&self, guard: GuardRef, patience: Patience) -> Result<Option<Grant>, Error> {
+        let mut grant = Grant::of(guard);
+        Ok(self.acquire_into(&mut grant, patience)?.then_some(grant))
+    }
+
+    /// Like [`Handle::acquire`], into a grant that stays where it is: moving one costs as much as taking the guard.
+    /// False instead of `None`.
+    ///
+    /// # Errors
+    /// As [`Handle::acquire`].
+    pub fn acquire_into(&self, grant: &mut Grant, patience: Patience) -> Result<bool, Error> {
+        let generation = fork::generation();
+        let usual = self.is_of(generation) && nesting::held().is_none();
+        if usual && self.take_left(grant)? {
+            grant.generation = generation;
+            self.space().check_whole()?;
+            nesting::set(Some((self.space_address(), grant.guard.index)));
+            return Ok(true);
+        }
+        self.acquire_any(grant, patience)
+    }
+
+    /// Takes a guard that nobody has and that its last holder has left as it should be; false when it is not so.
+    #[inline]
+    fn take_left(&self, grant: &mut Grant) -> Result<bool, Error> {
+        let word = self.guard_word(grant.guard)?;
+        let now = GuardWord::load(word, Ordering::Relaxed);
+        let next = now.taken_by(self.entry_index());
+        if !now.is_left() || !now.exchange(word, next) {
+            return Ok(false);
+        }
+        grant.word = next;
+        (grant.previous, grant.waited) = (Previous::Released, Duration::ZERO);
+        *grant.unfinished.get_mut() = false;
+        Ok(true)
+    }
+
+    /// Takes a guard, however it stands.
+    #[cold]
+    fn acquire_any(&self, grant: &mut Grant, patience: Patience) -> Result<bool, Error> {
+        let guard = grant.guard;
         self.check_fork()?;
         if let Some(held) = nesting::held() {
             return Err(self.nested(held, guard));
@@ -209,7 +256,7 @@ impl Handle {
         } else {
             match self.acquire_slow(guard, word, patience)? {
                 Some(taken) => taken,
-                None => return Ok(None),
+                None => return Ok(false),
             }
         };
         self.space().check_whole()?;
@@ -217,23 +264,22 @@ impl Handle {
         let previous = taken.previous();
         let unfinished = std::cell::Cell::new(previous != Previous::Released);
         let generation = fork::generation();
-        let grant = Grant { guard, word: taken, previous, waited, unfinished, generation };
+        *grant = Grant { guard, word: taken, previous, waited, unfinished, generation };
         if previous != Previous::Released
             && !planted(Fault::NoRollForward)
-            && let Err(e) = self.finish_intent(&grant)
+            && let Err(e) = self.finish_intent(grant)
         {
-            let _ = self.release(&grant);
+            let _ = self.release(grant);
             return Err(e);
         }
         grant.unfinished.set(false);
-        Ok(Some(grant))
+        Ok(true)
     }
 
     /// Leaves the guard.
     ///
     /// # Errors
     /// [`Error::Fenced`] when it was taken from this holder before.
-    #[inline]
     pub fn release(&self, grant: &Grant) -> Result<(), Error> {
         nesting::set(None);
         if fork::generation() != grant.generation {

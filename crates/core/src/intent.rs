@@ -359,7 +359,7 @@ impl Handle {
                 Error::Unfinished { guard, why: e.to_string() }
             }
         };
-        let (published, mut rest) = bytes.split_first_chunk().ok_or(damaged(0))?;
+        let (published, mut rest) = bytes.split_first_chunk().ok_or_else(|| damaged(0))?;
         let published = Fence::from_bits(u64::from_le_bytes(*published));
         while !rest.is_empty() {
             let decoded = Planned::decode(self.space(), rest);

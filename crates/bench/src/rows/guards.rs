@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use commonhold::core::guard::Patience;
+use commonhold::core::guard::{Grant, Patience};
 use commonhold::{Commit, Error, Guard, GuardOptions, Handle, Table};
 
 use crate::arena::{Arena, Line as Word};
@@ -50,7 +50,8 @@ fn alone(effort: Effort, report: &mut Report) -> Outcome {
         Box::new(|| empty(&guard, count)),
         Box::new(|| {
             each(count, |_| {
-                let grant = handle.acquire(bare, Patience::Forever)?.ok_or("nobody waits")?;
+                let mut grant = Grant::of(bare);
+                handle.acquire_into(&mut grant, Patience::Forever)?;
                 Ok(handle.release(&grant)?)
             })
         }),
