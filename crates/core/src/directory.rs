@@ -292,7 +292,7 @@ impl Space {
         let start = layout.shares.start + usize::from(entry) * layout.share_stride;
         let inside = at < layout.share_stride && start + at < layout.shares.end;
         let word = self.segment().words().get(start + at).filter(|_| inside);
-        word.ok_or_else(|| Error::Corrupt { what: "a share", offset: 0, found: at as u64 })
+        word.ok_or(Error::Corrupt { what: "a share", offset: 0, found: at as u64 })
     }
 
     /// The sum of a word over all participants' shares, the dead included.
