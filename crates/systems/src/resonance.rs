@@ -1,0 +1,3 @@
+//! Resonance networks.
+
+pub mod physics;
