@@ -47,6 +47,8 @@ struct SharedBytes {
     control: u64,
     lanes: u64,
     participants: u64,
+    names: u64,
+    intents: u64,
 }
 
 impl Plan {
@@ -82,7 +84,9 @@ impl Plan {
                 header: layout.catalogue.end as u64 * 8,
                 control: bytes(&layout.control),
                 lanes: bytes(&layout.lanes),
-                participants: bytes(&layout.entries),
+                participants: bytes(&layout.entries) + bytes(&layout.shares),
+                names: bytes(&layout.names),
+                intents: bytes(&layout.intents),
             },
             total_bytes: layout.total as u64 * 8,
         })
@@ -108,11 +112,13 @@ pub(crate) fn print_plan(plan: &Plan) -> Done {
     print_table(&mut out, &rows)?;
     let shared = &plan.bytes;
     out.line(format_args!(
-        "{} participants take {}, {} lanes {}, header and control {}",
+        "{} participants take {}, {} lanes {}, names {}, intents {}, header and control {}",
         plan.participants,
         bytes_text(shared.participants),
         plan.lanes,
         bytes_text(shared.lanes),
+        bytes_text(shared.names),
+        bytes_text(shared.intents),
         bytes_text(shared.header + shared.control),
     ))?;
     out.line(format_args!("total {}; nothing was created", bytes_text(plan.total_bytes)))?;

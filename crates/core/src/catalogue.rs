@@ -3,6 +3,8 @@
 
 use std::str::FromStr;
 
+use commonhold_segment::NamedGeometry;
+
 use crate::schema::{Field, Schema, SchemaError, check_name};
 
 /// The most slots or cells a table has: 24 bits, the last value meaning none.
@@ -15,6 +17,18 @@ pub const LANES_MAX: u32 = 64;
 pub const KEY_BYTES_MAX: u32 = 1024;
 /// The most tables of a segment.
 pub const TABLES_MAX: usize = 64;
+/// The most names of guards, counters, ids and metrics.
+pub const NAMES_MAX: u32 = 4096;
+/// The most words of a participant's share.
+pub const SHARE_WORDS_MAX: u32 = 1 << 16;
+/// The most cells of intents: 64 MiB of changes under way.
+pub const INTENTS_MAX: u32 = 1 << 14;
+/// The sizes if none are asked for: 256 names, 4 KiB for each participant's share, 1 MiB for intents.
+pub const NAMED_DEFAULT: NamedGeometry = if cfg!(feature = "loom") {
+    NamedGeometry { names: 0, share_words: 0, intents: 0 }
+} else {
+    NamedGeometry { names: 256, share_words: 512, intents: 256 }
+};
 
 /// Whether a table keeps every version or the latest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -71,6 +85,8 @@ pub struct Catalogue {
     pub participants: u32,
     /// The counters of the vector clock.
     pub lanes: u32,
+    /// The sizes of what is found by a name and is no table.
+    pub named: NamedGeometry,
     /// The tables, by position.
     pub tables: Vec<TableSpec>,
 }
@@ -169,7 +185,7 @@ impl Catalogue {
         range("participants".to_owned(), participants, 1, PARTICIPANTS_MAX)?;
         range("lanes".to_owned(), lanes, 1, LANES_MAX)?;
         range("the number of tables".to_owned(), tables.len() as u32, 0, TABLES_MAX as u32)?;
-        let mut catalogue = Self { participants, lanes, tables };
+        let mut catalogue = Self { participants, lanes, named: NAMED_DEFAULT, tables };
         for i in 0..catalogue.tables.len() {
             let (before, rest) = catalogue.tables.split_at_mut(i);
             let Some(table) = rest.first_mut() else { break };
@@ -184,6 +200,17 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// The same with other sizes of what is found by a name and is no table.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Range`].
+    pub fn with_named(self, named: NamedGeometry) -> Result<Self, CatalogueError> {
+        range("names".to_owned(), named.names, 0, NAMES_MAX)?;
+        range("share_words".to_owned(), named.share_words, 0, SHARE_WORDS_MAX)?;
+        range("intents".to_owned(), named.intents, 0, INTENTS_MAX)?;
+        Ok(Self { named, ..self })
+    }
+
     /// The table `name` and its position.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<(usize, &TableSpec)> {
@@ -194,7 +221,9 @@ impl Catalogue {
     #[must_use]
     pub fn to_json(&self) -> String {
         let tables = self.tables.iter().map(TableJson::from).collect();
-        let json = CatalogueJson { participants: self.participants, lanes: self.lanes, tables };
+        let NamedGeometry { names, share_words, intents } = self.named;
+        let (participants, lanes) = (self.participants, self.lanes);
+        let json = CatalogueJson { participants, lanes, names, share_words, intents, tables };
         serde_json::to_string(&json).unwrap_or_default()
     }
 
@@ -206,7 +235,12 @@ impl Catalogue {
         let json: CatalogueJson =
             serde_json::from_str(text).map_err(|e| CatalogueError::Unreadable(e.to_string()))?;
         let tables = json.tables.into_iter().map(TableSpec::try_from).collect::<Result<_, _>>()?;
-        Self::new(json.participants, json.lanes, tables)
+        let (names, share_words, intents) = (json.names, json.share_words, json.intents);
+        Self::new(json.participants, json.lanes, tables)?.with_named(NamedGeometry {
+            names,
+            share_words,
+            intents,
+        })
     }
 }
 
@@ -215,7 +249,26 @@ impl Catalogue {
 struct CatalogueJson {
     participants: u32,
     lanes: u32,
+    #[serde(default = "names")]
+    names: u32,
+    #[serde(default = "share_words")]
+    share_words: u32,
+    #[serde(default = "intents")]
+    intents: u32,
     tables: Vec<TableJson>,
+}
+
+// A catalogue that was stored before these sizes were.
+fn names() -> u32 {
+    NAMED_DEFAULT.names
+}
+
+fn share_words() -> u32 {
+    NAMED_DEFAULT.share_words
+}
+
+fn intents() -> u32 {
+    NAMED_DEFAULT.intents
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

@@ -110,6 +110,40 @@ pub enum Error {
         /// How many there are.
         limit: u32,
     },
+    /// A name that a guard, a counter, ids or a metric cannot have.
+    #[error("{kind} `{name}`: {why}")]
+    BadName {
+        /// What was to be named.
+        kind: String,
+        /// The name, or its beginning.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The name stands for something else.
+    #[error("`{name}` is {found}, not {asked}; use that, or another name")]
+    OtherKind {
+        /// The name.
+        name: String,
+        /// What it stands for.
+        found: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// No room for another name.
+    #[error(
+        "{kind} `{name}`: no room; {limit} {raise} are in use; raise `{raise}` and create the segment anew"
+    )]
+    NamesFull {
+        /// What was to be named.
+        kind: String,
+        /// The name.
+        name: String,
+        /// The number to raise.
+        raise: &'static str,
+        /// Its value.
+        limit: u32,
+    },
     /// A word of the segment that no correct process wrote.
     #[error(
         "segment is damaged: {what} at byte {offset} is {found}; drain what can be drained and create it anew from the store"

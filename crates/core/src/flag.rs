@@ -59,7 +59,7 @@ impl Doorbell {
 }
 
 impl Space {
-    fn control_line(&self, line: usize) -> Result<&AtomicU64, Error> {
+    pub(crate) fn control_line(&self, line: usize) -> Result<&AtomicU64, Error> {
         self.word(self.layout().control.start + line * LINE_WORDS)
     }
 

@@ -10,6 +10,7 @@
 pub mod catalogue;
 pub mod clock;
 pub mod commit;
+pub mod directory;
 pub mod drain;
 pub mod error;
 pub mod flag;

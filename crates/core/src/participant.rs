@@ -33,9 +33,9 @@ use crate::word::{Phase, Word};
 /// The most entries.
 const ENTRIES_MAX: usize = 4096;
 /// So long at most is waited for entries that others are just freeing.
-const CLAIM_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const CLAIM_WAIT: Duration = Duration::from_secs(2);
 /// So often is looked meanwhile. Not a yield: it would take the processor from who is just freeing them.
-const CLAIM_EVERY: Duration = Duration::from_millis(1);
+pub(crate) const CLAIM_EVERY: Duration = Duration::from_millis(1);
 
 /// A participant's words.
 #[derive(Clone, Copy)]

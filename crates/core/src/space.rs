@@ -30,8 +30,10 @@ pub(crate) mod control {
     pub(crate) const STEWARD: usize = 1;
     /// Version of the steward's message.
     pub(crate) const MESSAGE: usize = 2;
+    /// The head of the list of names.
+    pub(crate) const NAMES: usize = 3;
     /// The message's words begin here.
-    pub(crate) const MESSAGE_TEXT: usize = 3;
+    pub(crate) const MESSAGE_TEXT: usize = 4;
 }
 
 /// Wakes this process's candidate for the steward's role.
@@ -78,6 +80,7 @@ pub fn geometry_of(catalogue: &Catalogue) -> Geometry {
         participants: catalogue.participants,
         lanes: catalogue.lanes,
         catalogue_bytes: catalogue.to_json().len() as u32,
+        named: catalogue.named,
         tables: catalogue.tables.iter().map(table).collect(),
     }
 }

@@ -70,7 +70,8 @@ pub fn sweep(space: &Space, dead: &DeadSet) -> Result<Swept, Error> {
         }
         done = done.and(slots).and(cells).and(index);
     }
-    done.map(|()| swept)
+    let names = space.sweep_names(dead).map(drop);
+    done.and(names).map(|()| swept)
 }
 
 impl Space {

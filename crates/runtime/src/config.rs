@@ -5,6 +5,9 @@
 //! store = "sqlite:shop.db"           # a path relative to this file; or "none"
 //! participants = 1024                # the most handles at once
 //! lanes = 8                          # counters of the vector clock
+//! names = 256                        # guards, counters, ids and metrics at most
+//! share_words = 512                  # words that they may count in, for each participant
+//! intents = 256                      # pages of 4 KiB for changes of several records under way
 //!
 //! [tables.customers]
 //! fields = ["cap:i64", "used:i64", "access_level:text(16)"]
@@ -18,9 +21,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use commonhold_core::catalogue::{Catalogue, CatalogueError, History, TableSpec};
+use commonhold_core::catalogue::{Catalogue, CatalogueError, History, NAMED_DEFAULT, TableSpec};
 use commonhold_core::record::Record;
 use commonhold_core::schema::{Field, Schema, SchemaError};
+use commonhold_segment::NamedGeometry;
 
 use crate::place;
 
@@ -74,6 +78,9 @@ pub struct Config {
     pub(crate) store: Option<String>,
     pub(crate) participants: Option<u32>,
     pub(crate) lanes: Option<u32>,
+    pub(crate) names: Option<u32>,
+    pub(crate) share_words: Option<u32>,
+    pub(crate) intents: Option<u32>,
     pub(crate) tables: Vec<TableConfig>,
     pub(crate) attach_only: bool,
     pub(crate) no_steward: bool,
@@ -184,6 +191,27 @@ impl Config {
     #[must_use]
     pub fn participants(mut self, participants: u32) -> Self {
         self.participants = Some(participants);
+        self
+    }
+
+    /// Guards, counters, ids and metrics at most; 256 if never set.
+    #[must_use]
+    pub fn names(mut self, names: u32) -> Self {
+        self.names = Some(names);
+        self
+    }
+
+    /// The words of each participant in which guards and metrics count; 512 if never set.
+    #[must_use]
+    pub fn share_words(mut self, words: u32) -> Self {
+        self.share_words = Some(words);
+        self
+    }
+
+    /// Pages of 4 KiB for guarded changes of several records that are under way; 256 if never set.
+    #[must_use]
+    pub fn intents(mut self, pages: u32) -> Self {
+        self.intents = Some(pages);
         self
     }
 
@@ -312,7 +340,13 @@ impl Config {
             }
         }
         let lanes = self.lanes.or(stored.map(|c| c.lanes)).unwrap_or(DEFAULT_LANES);
-        Ok(Catalogue::new(participants, lanes, tables)?)
+        let named = stored.map_or(NAMED_DEFAULT, |c| c.named);
+        let named = NamedGeometry {
+            names: self.names.unwrap_or(named.names),
+            share_words: self.share_words.unwrap_or(named.share_words),
+            intents: self.intents.unwrap_or(named.intents),
+        };
+        Ok(Catalogue::new(participants, lanes, tables)?.with_named(named)?)
     }
 }
 
@@ -335,6 +369,9 @@ struct ConfigFile {
     store: Option<String>,
     participants: Option<u32>,
     lanes: Option<u32>,
+    names: Option<u32>,
+    share_words: Option<u32>,
+    intents: Option<u32>,
     #[serde(default)]
     tables: BTreeMap<String, TableFile>,
 }
@@ -365,6 +402,9 @@ impl ConfigFile {
             store: self.store,
             participants: self.participants,
             lanes: self.lanes,
+            names: self.names,
+            share_words: self.share_words,
+            intents: self.intents,
             tables: self.tables.into_iter().map(table).collect(),
             ..Config::default()
         };

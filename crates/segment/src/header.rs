@@ -13,6 +13,7 @@
 //!      13..17  creator: pid, start, pidfd inode, pid namespace
 //!      17      bytes of the store's URL
 //!      18      flags: 1 = ephemeral
+//!      19      names, words of a share   20      cells of intents
 //!      32..224 tables, 3 words each: slots, cells · key, payload bytes · buckets, index cells
 //!     256..384 the store's URL
 //!     511      FNV-1a 64 of words 0..511 and of the catalogue
@@ -20,11 +21,11 @@
 
 use std::hash::Hasher;
 
-use crate::layout::{Geometry, HEADER_WORDS, TableGeometry};
+use crate::layout::{Geometry, HEADER_WORDS, NamedGeometry, TableGeometry};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"COMMONHD");
 /// The format this build reads and writes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 const ORDER_MARK: u32 = 0x0102_0304;
 const TABLES: usize = 32;
 const TABLES_MAX: usize = 64;
@@ -158,6 +159,8 @@ impl Header {
             namespace,
             self.store_url.len() as u64,
             u64::from(self.ephemeral),
+            pair(self.geometry.named.names, self.geometry.named.share_words),
+            self.geometry.named.intents.into(),
         ];
         put(&mut words, 0, fixed);
         let geometries = tables.iter().flat_map(|t| {
@@ -209,10 +212,13 @@ impl Header {
         }
         let table_words = words.get(TABLES..).unwrap_or_default().as_chunks::<3>().0;
         let tables = table_words.get(..table_count as usize).ok_or(damaged("too many tables"))?;
+        let (names, share_words) = unpair(at(19));
+        let (intents, _) = unpair(at(20));
         let geometry = Geometry {
             participants,
             lanes,
             catalogue_bytes,
+            named: NamedGeometry { names, share_words, intents },
             tables: tables.iter().map(table).collect(),
         };
         let url_bytes: Vec<u8> = words
@@ -262,8 +268,14 @@ mod tests {
             buckets: 5,
             index_cells: 6,
         };
-        let geometry =
-            Geometry { participants: 9, lanes: 8, catalogue_bytes: 5, tables: vec![table; 3] };
+        let named = NamedGeometry { names: 10, share_words: 11, intents: 12 };
+        let geometry = Geometry {
+            participants: 9,
+            lanes: 8,
+            catalogue_bytes: 5,
+            named,
+            tables: vec![table; 3],
+        };
         let header = Header {
             uuid: [1; 16],
             boot_id: [2; 16],

@@ -9,6 +9,9 @@
 //! control     64 lines       one line a word (`control` below), then the steward's message
 //! lanes       1 line a lane  high-water marks of the vector clock
 //! entries     2 lines each   participants
+//! shares      whole lines a participant: its part of counts that readers sum (metrics, waits)
+//! names       5 lines each   guards, counters, ids and metrics by name
+//! intents     INTENT_WORDS each  changes of several records that are decided and not wholly made
 //! then for each table
 //!   control   1 line a word  (`table` below)
 //!   dirty     1 bit a slot   hints for the steward
@@ -41,8 +44,12 @@ pub const INDEX_CELL_WORDS: usize = 16;
 pub const SLOT_WORDS: usize = if cfg!(feature = "loom") { 3 } else { 8 };
 /// Words of a participant's entry.
 pub const ENTRY_WORDS: usize = if cfg!(feature = "loom") { 10 } else { 32 };
+/// Words of an entry of the directory of names: two hot lines, then the descriptor.
+pub const NAME_WORDS: usize = if cfg!(feature = "loom") { 10 } else { 80 };
+/// Words of a cell of an intent.
+pub const INTENT_WORDS: usize = if cfg!(feature = "loom") { 24 } else { 512 };
 /// Lines of the segment's control region.
-const CONTROL_LINES: usize = if cfg!(feature = "loom") { 5 } else { 64 };
+const CONTROL_LINES: usize = if cfg!(feature = "loom") { 6 } else { 64 };
 /// Lines of a table's control region.
 const TABLE_CONTROL_LINES: usize = 4;
 
@@ -72,8 +79,21 @@ pub struct Geometry {
     pub lanes: u32,
     /// Bytes of the catalogue, which this crate does not interpret.
     pub catalogue_bytes: u32,
+    /// What is found by a name and is no table.
+    pub named: NamedGeometry,
     /// The tables.
     pub tables: Vec<TableGeometry>,
+}
+
+/// The sizes of what is found by a name and is no table: guards, counters, ids, metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NamedGeometry {
+    /// Names that fit.
+    pub names: u32,
+    /// Words of each participant's share.
+    pub share_words: u32,
+    /// Cells of intents.
+    pub intents: u32,
 }
 
 /// Where one table's regions stand, in words.
@@ -116,6 +136,14 @@ pub struct Layout {
     pub lanes: Range<usize>,
     /// The participants' entries.
     pub entries: Range<usize>,
+    /// The participants' shares.
+    pub shares: Range<usize>,
+    /// Words from one participant's share to the next.
+    pub share_stride: usize,
+    /// The directory of names.
+    pub names: Range<usize>,
+    /// The cells of intents.
+    pub intents: Range<usize>,
     /// The tables.
     pub tables: Vec<TableLayout>,
     /// The whole segment.
@@ -180,12 +208,27 @@ impl Geometry {
         let control = cursor.take(CONTROL_LINES * LINE_WORDS)?;
         let lanes = cursor.many(self.lanes, LINE_WORDS)?;
         let entries = cursor.many(self.participants, ENTRY_WORDS)?;
+        let share_stride = (self.named.share_words as usize).next_multiple_of(LINE_WORDS);
+        let shares = cursor.many(self.participants, share_stride)?;
+        let names = cursor.many(self.named.names, NAME_WORDS)?;
+        let intents = cursor.many(self.named.intents, INTENT_WORDS)?;
         let each = |t: &TableGeometry| t.layout(self.lanes, &mut cursor);
         let tables = self.tables.iter().map(each).collect::<Option<Vec<_>>>()?;
         // Whole pages.
         let total = cursor.0.checked_next_multiple_of(PAGE_WORDS)?.checked_add(PAGE_WORDS)?;
         let total = if cfg!(feature = "loom") { cursor.0 } else { total };
-        Some(Layout { catalogue, control, lanes, entries, tables, total })
+        Some(Layout {
+            catalogue,
+            control,
+            lanes,
+            entries,
+            shares,
+            share_stride,
+            names,
+            intents,
+            tables,
+            total,
+        })
     }
 }
 
@@ -203,12 +246,15 @@ mod tests {
             buckets: 64,
             index_cells: 90,
         };
-        let geometry =
-            Geometry { participants: 7, lanes: 8, catalogue_bytes: 77, tables: vec![table, table] };
+        let named = NamedGeometry { names: 3, share_words: 17, intents: 2 };
+        let tables = vec![table, table];
+        let geometry = Geometry { participants: 7, lanes: 8, catalogue_bytes: 77, named, tables };
         let layout = geometry.layout().expect("small");
         let mut regions =
             vec![layout.catalogue.clone(), layout.control.clone(), layout.lanes.clone()];
-        regions.push(layout.entries.clone());
+        let named = [&layout.entries, &layout.shares, &layout.names, &layout.intents];
+        regions.extend(named.into_iter().cloned());
+        assert_eq!(layout.shares.len(), 7 * 32, "whole lines");
         for t in &layout.tables {
             let taken = [&t.taken_cells, &t.taken_slots, &t.taken_index];
             let things = [&t.slots, &t.cells, &t.buckets, &t.index];
@@ -234,8 +280,9 @@ mod tests {
             buckets: u32::MAX,
             index_cells: u32::MAX,
         };
-        let geometry =
-            Geometry { participants: 1, lanes: 1, catalogue_bytes: 1, tables: vec![table; 64] };
+        let named = NamedGeometry::default();
+        let tables = vec![table; 64];
+        let geometry = Geometry { participants: 1, lanes: 1, catalogue_bytes: 1, named, tables };
         assert!(geometry.layout().is_none());
     }
 }

@@ -11,5 +11,5 @@ mod segment;
 pub mod sync;
 
 pub use header::{Header, HeaderError};
-pub use layout::{Geometry, Layout, TableGeometry, TableLayout};
+pub use layout::{Geometry, Layout, NamedGeometry, TableGeometry, TableLayout};
 pub use segment::{NewSegment, Segment, SegmentError, new_uuid};
