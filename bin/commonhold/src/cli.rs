@@ -12,6 +12,7 @@ use crate::inspect::Inspect;
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
+use crate::resonance::Resonance;
 use crate::tables::{History, Tables};
 use crate::torture::Torture;
 use crate::verify::Verify;
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     Torture(Torture),
     Replay(Replay),
+    Resonance(Resonance),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -115,6 +117,7 @@ impl Cli {
             Command::Inspect(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
+            Command::Resonance(c) => c.run(globals),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }

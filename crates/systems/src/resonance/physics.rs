@@ -38,7 +38,7 @@ mod tests;
 
 use std::f64::consts::TAU;
 
-pub use patterns::{Pattern, RATIO_TERM_MAX, Ratio, TOLERANCE_MAX, Tone, detect};
+pub use patterns::{Pattern, RATIO_TERM_MAX, Ratio, TOLERANCE_MAX, Tone, check_tolerance, detect};
 
 /// The highest frequency, in Hz.
 pub const FREQUENCY_HZ_MAX: f64 = 1e15;
@@ -140,11 +140,19 @@ pub fn wrap(angle: f64) -> f64 {
     if phase < TAU { phase + 0.0 } else { 0.0 }
 }
 
-pub(crate) fn check_time(dt_s: f64) -> Result<(), PhysicsError> {
+/// Whether `dt_s` is a time that a tick or a resonance may take.
+///
+/// # Errors
+/// [`PhysicsError::Time`].
+pub fn check_time(dt_s: f64) -> Result<(), PhysicsError> {
     if dt_s > 0.0 && dt_s <= DT_S_MAX { Ok(()) } else { Err(PhysicsError::Time(dt_s)) }
 }
 
-pub(crate) fn check_strength(strength: f64) -> Result<(), PhysicsError> {
+/// Whether `strength` can be that of a coupling.
+///
+/// # Errors
+/// [`PhysicsError::Strength`].
+pub fn check_strength(strength: f64) -> Result<(), PhysicsError> {
     // NaN is in no range.
     let known = (-STRENGTH_MAX..=STRENGTH_MAX).contains(&strength);
     if known { Ok(()) } else { Err(PhysicsError::Strength(strength)) }

@@ -82,6 +82,15 @@ impl std::fmt::Display for Ratio {
     }
 }
 
+/// Whether `tolerance` can be that of a ratio.
+///
+/// # Errors
+/// [`PhysicsError::Tolerance`].
+pub fn check_tolerance(tolerance: f64) -> Result<(), PhysicsError> {
+    let known = tolerance > 0.0 && tolerance <= TOLERANCE_MAX;
+    if known { Ok(()) } else { Err(PhysicsError::Tolerance(tolerance)) }
+}
+
 /// The patterns among `tones`, by ratio ascending and then by their first member.
 ///
 /// # Errors
@@ -97,9 +106,7 @@ impl std::fmt::Display for Ratio {
 /// # Ok::<(), commonhold_systems::resonance::physics::PhysicsError>(())
 /// ```
 pub fn detect(tones: &[Tone], tolerance: f64) -> Result<Vec<Pattern>, PhysicsError> {
-    if !(tolerance > 0.0 && tolerance <= TOLERANCE_MAX) {
-        return Err(PhysicsError::Tolerance(tolerance));
-    }
+    check_tolerance(tolerance)?;
     let mut sorted: Vec<(usize, Tone)> =
         tones.iter().copied().enumerate().filter(|(_, t)| t.frequency_hz > 0.0).collect();
     sorted.sort_by(|(i, a), (j, b)| a.frequency_hz.total_cmp(&b.frequency_hz).then(i.cmp(j)));
