@@ -88,6 +88,7 @@ fn run() -> Done {
 /// The help of the group of commands that was named, or of all.
 fn help() -> clap::builder::StyledStr {
     let mut all = Cli::command();
+    all.build();
     match words().iter().find(|word| all.find_subcommand(word).is_some()) {
         Some(group) => all.find_subcommand_mut(group).map(|c| c.render_help()).unwrap_or_default(),
         None => all.render_help(),

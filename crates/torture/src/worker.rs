@@ -12,7 +12,7 @@ use nix::time::ClockId;
 
 use crate::arena::{Arena, Shape, Violation, WorkerView};
 use crate::histogram::record;
-use crate::{Mode, Options, TortureError, peers};
+use crate::{Mode, Options, System, TortureError, peers, resonance};
 
 /// The hidden first argument that makes the command a worker.
 pub const WORKER: &str = "__torture-worker";
@@ -41,11 +41,12 @@ impl Task {
             u64::from(o.keys),
             u64::from(o.payload),
             u64::from(o.lanes),
+            o.seed,
             self.victim.0,
             self.victim.1,
         ];
         let mut args = vec![WORKER.to_owned(), self.arena.clone(), self.target.clone()];
-        args.push(o.mode.name().to_owned());
+        args.push(o.name().to_owned());
         args.extend(numbers.iter().map(u64::to_string));
         args
     }
@@ -53,7 +54,7 @@ impl Task {
     fn from_args(args: &[String]) -> Option<Self> {
         let [arena, target, mode, numbers @ ..] = args else { return None };
         let numbers: Vec<u64> = numbers.iter().map(|n| n.parse().ok()).collect::<Option<_>>()?;
-        let [index, parent, processes, updates, keys, payload, lanes, after, delay] = numbers[..]
+        let [index, parent, processes, updates, keys, payload, lanes, seed, after, delay] = numbers[..]
         else {
             return None;
         };
@@ -61,9 +62,11 @@ impl Task {
             processes: u32::try_from(processes).ok()?,
             updates,
             keys: u32::try_from(keys).ok()?,
-            mode: mode.parse().ok()?,
+            mode: mode.parse().unwrap_or(Mode::Cas),
+            system: mode.parse().ok(),
             payload: u32::try_from(payload).ok()?,
             lanes: u32::try_from(lanes).ok()?,
+            seed,
             ..Options::default()
         };
         Some(Self {
@@ -75,14 +78,15 @@ impl Task {
             victim: (after, delay),
         })
     }
-
-    pub(crate) fn shape(&self) -> Shape {
-        let o = &self.options;
-        Shape { workers: o.processes, records: o.records(), payload: o.payload }
-    }
 }
 
 impl Options {
+    /// The sizes of the arena.
+    pub(crate) fn shape(&self) -> Shape {
+        let log = if self.system.is_some() { resonance::log_words(self.updates) } else { 0 };
+        Shape { workers: self.processes, records: self.records(), payload: self.payload, log }
+    }
+
     /// Records that the arena keeps: those of the mutex mode.
     pub(crate) fn records(&self) -> u32 {
         if self.mode == Mode::Mutex { self.keys } else { 0 }
@@ -107,7 +111,7 @@ pub fn worker(args: &[String]) -> u8 {
         }
         1
     };
-    let arena = match Arena::open(&task.arena, task.shape()) {
+    let arena = match Arena::open(&task.arena, task.options.shape()) {
         Ok(arena) => arena,
         Err(e) => return failed(&e, true),
     };
@@ -122,6 +126,9 @@ pub fn worker(args: &[String]) -> u8 {
 }
 
 fn work(task: &Task, arena: &Arena) -> Result<(), TortureError> {
+    if let Some(System::Resonance) = task.options.system {
+        return resonance::work(task, arena);
+    }
     match task.options.mode {
         Mode::Cas => cas(task, arena),
         Mode::Mutex => peers::mutex(task, arena),
