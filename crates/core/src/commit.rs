@@ -20,6 +20,7 @@ use crossbeam_utils::Backoff;
 
 use crate::clock::Clock;
 use crate::error::{Error, UpdateError};
+use crate::fence::Fence;
 use crate::handle::{Handle, Scratch};
 use crate::hash;
 use crate::head::Head;
@@ -57,6 +58,25 @@ pub(crate) struct Draft {
     pub(crate) previous: Head,
     pub(crate) deleted: bool,
     pub(crate) time: i64,
+    pub(crate) fence: Fence,
+}
+
+/// What a commit is to be, beside its payload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) record: RecordRef,
+    /// Whether it is the record's last.
+    pub(crate) delete: bool,
+    /// The guard it is made under.
+    pub(crate) fence: Fence,
+}
+
+impl Terms {
+    /// An update without a guard.
+    #[inline]
+    pub(crate) fn update(record: RecordRef) -> Self {
+        Self { record, delete: false, fence: Fence::NONE }
+    }
 }
 
 /// A slot as an entry notes it: never 0, which notes nothing.
@@ -78,7 +98,8 @@ impl Handle {
         record: RecordRef,
         mut compute: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Option<Committed>, UpdateError<E>> {
-        self.exchange(table, record, false, |current, next| compute(&current.payload, next))
+        let terms = Terms::update(record);
+        self.exchange(table, terms, |current, next| compute(&current.payload, next))
     }
 
     /// Like [`Handle::update_at`], for closures that look at the version too.
@@ -91,18 +112,18 @@ impl Handle {
         record: RecordRef,
         compute: impl FnMut(&Snapshot, &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Option<Committed>, UpdateError<E>> {
-        self.exchange(table, record, false, compute)
+        self.exchange(table, Terms::update(record), compute)
     }
 
-    /// The loop of steps 1 to 9; with `delete` the next version is the record's last.
+    /// The loop of steps 1 to 9. A commit that the record's fence does not let pass is an error.
     #[inline]
     pub(crate) fn exchange<E>(
         &self,
         table: usize,
-        record: RecordRef,
-        delete: bool,
+        terms: Terms,
         mut compute: impl FnMut(&Snapshot, &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Option<Committed>, UpdateError<E>> {
+        let record = terms.record;
         let view = self.space().table(table)?;
         let slot = view.slot(record.slot)?;
         let time = wall_micros();
@@ -116,11 +137,15 @@ impl Handle {
                 }
                 Err(e) => break Err(self.space().check_whole().err().unwrap_or(e).into()),
             }
+            let found = scratch.seen.fence;
+            if !terms.fence.may_displace(found) {
+                break Err(self.space().refused_by_fence(table, terms.fence, found).into());
+            }
             scratch.next.clear();
             if let Err(refused) = compute(&scratch.seen, &mut scratch.next) {
                 break Err(UpdateError::Refused(refused));
             }
-            match self.attempt(&view, &slot, record, delete, time, &scratch) {
+            match self.attempt(&view, &slot, terms, time, &scratch) {
                 Ok(Some(hash)) => {
                     let version = scratch.seen.version.wrapping_add(1);
                     break Ok(Some(self.committed(table, record, version, hash)));
@@ -139,12 +164,12 @@ impl Handle {
         &self,
         table: &TableView<'_>,
         slot: &SlotView<'_>,
-        record: RecordRef,
-        deleted: bool,
+        terms: Terms,
         time: i64,
         scratch: &Scratch,
     ) -> Result<Option<u64>, Error> {
         self.check_fork()?;
+        let Terms { record, delete: deleted, fence } = terms;
         let seen = &scratch.seen;
         let version = seen.version.wrapping_add(1);
         let owned = self.spare(table)?;
@@ -153,7 +178,8 @@ impl Handle {
             bump(self.entry()?.lost);
             return Ok(None);
         }
-        let draft = Draft { record, version, previous: seen.head.position(), deleted, time };
+        let previous = seen.head.position();
+        let draft = Draft { record, version, previous, deleted, time, fence };
         let hash = self.write(table, owned, &draft, &scratch.next)?;
         let entry = self.entry()?;
         if !planted(Fault::NoNote) {
@@ -223,6 +249,7 @@ impl Handle {
         cell.writer.store(self.writer().to_bits(), Ordering::Relaxed);
         cell.sequence.store(sequence, Ordering::Relaxed);
         cell.time.store(draft.time.cast_unsigned(), Ordering::Relaxed);
+        cell.fence.store(draft.fence.bits(), Ordering::Relaxed);
         let (lanes, rest) = cell.rest.split_at(self.lane_count().min(cell.rest.len()));
         for (lane, (to, seen)) in lanes.iter().zip(self.seen()).enumerate() {
             let tick = u64::from(lane == self.lane());

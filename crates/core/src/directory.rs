@@ -146,7 +146,6 @@ impl std::fmt::Display for NameKind {
     }
 }
 
-#[allow(dead_code)] // the kinds come next
 impl<'a> NameView<'a> {
     /// A word of the first hot line.
     #[inline]

@@ -110,6 +110,60 @@ pub enum Error {
         /// How many there are.
         limit: u32,
     },
+    /// The record is changed under its guard only.
+    #[error(
+        "table `{table}`: the record is guarded by `{guard}`; change it while you hold that guard"
+    )]
+    Guarded {
+        /// The table.
+        table: String,
+        /// The guard.
+        guard: String,
+    },
+    /// Somebody took the guard meanwhile.
+    #[error(
+        "guard `{guard}`: you held it as number {number}, and it was taken from you (now {found}); take it again and begin anew"
+    )]
+    Fenced {
+        /// The guard.
+        guard: String,
+        /// The number under which it was held.
+        number: u64,
+        /// The number met.
+        found: u64,
+    },
+    /// A guard was asked for by who holds one.
+    #[error(
+        "guard `{asked}`: this thread holds guard `{held}`; leave it first: guards are not nested"
+    )]
+    Nested {
+        /// The one it holds.
+        held: String,
+        /// The one it asked for.
+        asked: String,
+    },
+    /// A change of several records is too large for the room there is.
+    #[error(
+        "guard `{guard}`: the change takes {needed} pages and {free} are free; make it smaller, or raise `intents` and create the segment anew"
+    )]
+    IntentFull {
+        /// The guard.
+        guard: String,
+        /// Pages that it takes.
+        needed: usize,
+        /// Pages that were free.
+        free: usize,
+    },
+    /// A change of several records is decided, but not made wholly.
+    #[error(
+        "guard `{guard}`: the change is decided but not wholly made: {why}; the guard's next holder finishes it"
+    )]
+    Unfinished {
+        /// The guard.
+        guard: String,
+        /// What kept it.
+        why: String,
+    },
     /// A name that a guard, a counter, ids or a metric cannot have.
     #[error("{kind} `{name}`: {why}")]
     BadName {
@@ -200,6 +254,12 @@ pub enum UpdateError<E> {
     /// The runtime could not.
     #[error(transparent)]
     Failed(#[from] Error),
+}
+
+impl From<UpdateError<std::convert::Infallible>> for Error {
+    fn from(error: UpdateError<std::convert::Infallible>) -> Self {
+        error.or_refused(|never| match never {})
+    }
 }
 
 impl<E> UpdateError<E> {

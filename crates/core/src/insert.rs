@@ -25,8 +25,9 @@ use commonhold_os::clock::wall_micros;
 use commonhold_segment::sync::{Fault, Ordering, planted};
 use crossbeam_utils::Backoff;
 
-use crate::commit::{Committed, Draft, note};
+use crate::commit::{Committed, Draft, Terms, note};
 use crate::error::{Error, UpdateError};
+use crate::fence::Fence;
 use crate::handle::Handle;
 use crate::head::{Head, NO_CELL};
 use crate::index::{Bucket, IndexEntry, Place};
@@ -50,6 +51,15 @@ pub enum Inserted {
     Committed(Committed),
     /// It was there already.
     Exists(RecordRef),
+}
+
+/// What is to be inserted.
+struct NewRecord<'a> {
+    key: &'a str,
+    payload: &'a [u8],
+    place: Place,
+    fence: Fence,
+    allow: &'a dyn Fn() -> Result<(), Error>,
 }
 
 /// What an insert holds while it tries.
@@ -82,9 +92,23 @@ impl Handle {
     /// # Errors
     /// [`Error::BadKey`]; [`Error::Full`] when there is no room; [`Error::Corrupt`].
     pub fn insert(&self, table: usize, key: &str, payload: &[u8]) -> Result<Inserted, Error> {
+        self.insert_under(table, key, payload, Fence::NONE, &|| Ok(()))
+    }
+
+    /// Like [`Handle::insert`], under the guard that `fence` names. `allow` is asked in each try after the look at the
+    /// index and before its exchange: what it forbids did not happen, and what it saw held until it did.
+    pub(crate) fn insert_under(
+        &self,
+        table: usize,
+        key: &str,
+        payload: &[u8],
+        fence: Fence,
+        allow: &dyn Fn() -> Result<(), Error>,
+    ) -> Result<Inserted, Error> {
         let view = self.space().table(table)?;
         view.check_key(key)?;
         let place = view.place_of(key);
+        let new = NewRecord { key, payload, place, fence, allow };
         let backoff = Backoff::new();
         let mut reserved = None;
         let (mut tries, mut stuck) = (0_u32, 0_u32);
@@ -95,7 +119,7 @@ impl Handle {
                 break Err(view.corrupt("an entry of the index", 0, place.bucket.into()));
             }
             let before = Head::load(view.bucket(place.bucket)?, Ordering::Acquire);
-            match self.try_insert(&view, key, payload, place, &mut reserved) {
+            match self.try_insert(&view, &new, &mut reserved) {
                 Ok(Some(done)) => break Ok(done),
                 Ok(None) => backoff.snooze(),
                 // While we waited for room, somebody else may have inserted the key.
@@ -121,11 +145,10 @@ impl Handle {
     fn try_insert(
         &self,
         table: &TableView<'_>,
-        key: &str,
-        payload: &[u8],
-        place: Place,
+        new: &NewRecord<'_>,
         reserved: &mut Option<Reservation>,
     ) -> Result<Option<Inserted>, Error> {
+        let (key, place) = (new.key, new.place);
         let mut bucket = table.read_bucket(place.bucket)?;
         let mut entries = bucket.entries.clone();
         match self.entry_of(table, &bucket, place, key)? {
@@ -141,6 +164,7 @@ impl Handle {
                 entries.retain(|e| *e != entry);
             }
         }
+        (new.allow)()?;
         if self.check_fork()? {
             *reserved = None; // the parent's
         }
@@ -149,7 +173,7 @@ impl Handle {
             None => self.reserve(table, key)?,
         };
         let record = reservation.record();
-        let staged = self.stage(table, &reservation, payload);
+        let staged = self.stage(table, &reservation, new);
         let reservation = reserved.insert(reservation);
         let (version, hash) = staged?;
         let (slot, generation) = (record.slot, record.generation);
@@ -216,7 +240,7 @@ impl Handle {
         &self,
         table: &TableView<'_>,
         reservation: &Reservation,
-        payload: &[u8],
+        new: &NewRecord<'_>,
     ) -> Result<(u64, u64), Error> {
         let slot = table.slot(reservation.slot.index)?;
         let before = table.control(TableControl::Floor)?.load(Ordering::SeqCst);
@@ -224,8 +248,9 @@ impl Handle {
         let none = Head::new(NO_CELL, before);
         let record = reservation.record();
         let time = wall_micros();
-        let draft = Draft { record, version, previous: none, deleted: false, time };
-        let hash = self.write(table, reservation.cell, &draft, payload)?;
+        let draft =
+            Draft { record, version, previous: none, deleted: false, time, fence: new.fence };
+        let hash = self.write(table, reservation.cell, &draft, new.payload)?;
         Head::replace(slot.persisted, none);
         self.publish_first(table, reservation, Head::new(reservation.cell.index, version))?;
         Ok((version, hash))
@@ -294,7 +319,19 @@ impl Handle {
         record: RecordRef,
         mut allow: impl FnMut(&Snapshot) -> Result<(), E>,
     ) -> Result<Option<Committed>, UpdateError<E>> {
-        let deleted = self.exchange(table, record, true, |current, _| allow(current))?;
+        self.delete_under(table, record, Fence::NONE, |current| allow(current))
+    }
+
+    /// Like [`Handle::delete_at`], under the guard that `fence` names.
+    pub(crate) fn delete_under<E>(
+        &self,
+        table: usize,
+        record: RecordRef,
+        fence: Fence,
+        mut allow: impl FnMut(&Snapshot) -> Result<(), E>,
+    ) -> Result<Option<Committed>, UpdateError<E>> {
+        let terms = Terms { record, delete: true, fence };
+        let deleted = self.exchange(table, terms, |current, _| allow(current))?;
         if let Some(committed) = deleted {
             let view = self.space().table(table)?;
             // The deletion is committed and final, whatever becomes of this; what is missing (no cell of
@@ -387,7 +424,8 @@ impl Handle {
         let record = reservation.record();
         let none = Head::new(NO_CELL, row.version.saturating_sub(1));
         let (version, time) = (row.version, row.committed_at);
-        let draft = Draft { record, version, previous: none, deleted: false, time };
+        let fence = Fence::NONE;
+        let draft = Draft { record, version, previous: none, deleted: false, time, fence };
         self.write(&view, reservation.cell, &draft, &row.payload)?;
         let cell = view.cell(reservation.cell.index)?;
         cell.hash.store(row.hash, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //! **Fields** of an entry (two lines; the owner alone writes, anybody reads):
 //! ```text
 //! line 0   word (word.rs) · pid · start · pidfd inode · pid namespace
-//! line 1   noted slot · commits · lost exchanges · waits for room
+//! line 1   noted slot · commits · lost exchanges · waits for room · guard that it sleeps for, plus one
 //! ```
 //! **Evidence of death** comes from the kernel only: the entry's lock byte has become free, or, in the same
 //! pid namespace, the identity is gone. Never a timeout: a stopped process comes back and writes.
@@ -49,6 +49,7 @@ pub(crate) struct EntryView<'a> {
     pub(crate) commits: &'a AtomicU64,
     pub(crate) lost: &'a AtomicU64,
     pub(crate) waits: &'a AtomicU64,
+    pub(crate) waiting: &'a AtomicU64,
 }
 
 /// The participants that are proved dead: their entries, each with the word it had when that was proved.
@@ -99,6 +100,12 @@ impl DeadSet {
         self.0.is_empty()
     }
 
+    /// Whether the entry still is that of one of the dead.
+    pub(crate) fn has(&self, space: &Space, entry: u16) -> bool {
+        let now = space.entry(entry).map(|e| Word::load(e.word, Ordering::Acquire));
+        self.0.get(&entry).is_some_and(|dead| now.is_ok_and(|now| now == *dead))
+    }
+
     /// Whether `word`, read before this call from a cell or slot, says Owned by one of the dead.
     pub(crate) fn owns(&self, space: &Space, word: Word) -> bool {
         // The entry is read after the word: if a later owner of the entry had claimed the cell, his claim
@@ -126,11 +133,21 @@ impl Space {
         let words = self.segment().words().get(start..start + ENTRY_WORDS).unwrap_or_default();
         let second = words.get(LINE_WORDS.max(5)..).unwrap_or_default();
         match (words, second) {
-            ([word, pid, start, inode, namespace, ..], [noted, commits, lost, waits, ..])
-                if u32::from(index) < self.catalogue().participants =>
-            {
-                Ok(EntryView { word, pid, start, inode, namespace, noted, commits, lost, waits })
-            }
+            (
+                [word, pid, start, inode, namespace, ..],
+                [noted, commits, lost, waits, waiting, ..],
+            ) if u32::from(index) < self.catalogue().participants => Ok(EntryView {
+                word,
+                pid,
+                start,
+                inode,
+                namespace,
+                noted,
+                commits,
+                lost,
+                waits,
+                waiting,
+            }),
             _ => Err(Error::Corrupt { what: "an entry", offset: 0, found: index.into() }),
         }
     }
@@ -281,9 +298,7 @@ impl Space {
     /// Everybody who has an entry.
     #[must_use]
     pub fn participants(&self) -> Vec<Participant> {
-        let owned =
-            |e: &EntryView<'_>| Word::load(e.word, Ordering::Acquire).phase() == Phase::Owned;
-        let entries = self.entries().filter(|(_, e)| owned(e));
+        let entries = self.entries().filter(|(_, e)| e.is_owned());
         let participant = |(entry, e): (u16, EntryView<'_>)| {
             let identity = e.identity();
             Participant { entry, identity, liveness: identity.find().0 }
@@ -368,6 +383,17 @@ impl EntryView<'_> {
         (Word::load(self.word, Ordering::Relaxed) == word).then_some(identity)
     }
 
+    /// Whether it has an owner.
+    pub(crate) fn is_owned(&self) -> bool {
+        Word::load(self.word, Ordering::Acquire).phase() == Phase::Owned
+    }
+
+    /// Whether the kernel says that its owner has ended, if it has one.
+    pub(crate) fn is_owner_dead(&self) -> bool {
+        let word = Word::load(self.word, Ordering::Acquire);
+        word.phase() == Phase::Owned && self.identity_under(word).is_some_and(|i| is_dead(&i))
+    }
+
     /// Writes who owns the entry; the caller has its lock, and it is Free.
     fn store(&self, identity: &Identity) {
         fence(Ordering::Release);
@@ -376,5 +402,6 @@ impl EntryView<'_> {
         self.inode.store(identity.pidfd_inode, Ordering::Relaxed);
         self.namespace.store(identity.pid_namespace, Ordering::Relaxed);
         self.noted.store(0, Ordering::Relaxed);
+        self.waiting.store(0, Ordering::Relaxed);
     }
 }

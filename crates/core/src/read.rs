@@ -17,6 +17,7 @@
 use commonhold_segment::sync::{Fault, Ordering, fence, planted};
 
 use crate::error::Error;
+use crate::fence::Fence;
 use crate::handle::Handle;
 use crate::head::{Head, NO_CELL};
 use crate::row::{Row, WriterId};
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub sequence: u64,
     /// When, in microseconds since 1970-01-01 UTC (a coarse clock).
     pub committed_at: i64,
+    /// The guard it was committed under.
+    pub fence: Fence,
     /// Whether this version is the record's deletion.
     pub deleted: bool,
     /// The clock's lanes.
@@ -62,6 +65,7 @@ impl Default for Snapshot {
             writer: WriterId::default(),
             sequence: 0,
             committed_at: 0,
+            fence: Fence::NONE,
             deleted: false,
             clock: Vec::new(),
             payload: Vec::new(),
@@ -98,6 +102,7 @@ impl Snapshot {
         self.writer = WriterId::from_bits(cell.writer.load(Ordering::Relaxed));
         self.sequence = cell.sequence.load(Ordering::Relaxed);
         self.committed_at = cell.time.load(Ordering::Relaxed).cast_signed();
+        self.fence = Fence::from_bits(cell.fence.load(Ordering::Relaxed));
         self.deleted = place.deleted();
         let (clock, payload) = cell.rest.split_at(lanes.min(cell.rest.len()));
         self.clock.resize(clock.len(), 0);

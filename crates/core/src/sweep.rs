@@ -71,7 +71,8 @@ pub fn sweep(space: &Space, dead: &DeadSet) -> Result<Swept, Error> {
         done = done.and(slots).and(cells).and(index);
     }
     let names = space.sweep_names(dead).map(drop);
-    done.and(names).map(|()| swept)
+    let guards = space.sweep_guards(dead).and_then(|()| space.sweep_intents(dead));
+    done.and(names).and(guards).map(|()| swept)
 }
 
 impl Space {
@@ -282,8 +283,14 @@ mod tests {
         let mut seen = Snapshot::default();
         assert_eq!(slow.look(&table, record, &mut seen).unwrap(), Found::Version);
         let own = slow.spare(&table).unwrap();
-        let draft =
-            Draft { record, version: 2, previous: seen.head.position(), deleted: false, time: 0 };
+        let draft = Draft {
+            record,
+            version: 2,
+            previous: seen.head.position(),
+            deleted: false,
+            time: 0,
+            fence: crate::fence::Fence::NONE,
+        };
         slow.write(&table, own, &draft, &seen.payload).unwrap();
         let head = table.slot(record.slot).unwrap().head;
         assert!(seen.head.displace(head, Head::new(own.index, 2)));

@@ -4,7 +4,7 @@
 //! the word's generation, the key's length, the record's hash prefix and the key.
 //!
 //! **Cell**: `word`; place (slot, deleted, length); slot generation; version; previous head; hash; writer;
-//! sequence; time; clock; payload. Everything behind `word` is written by the owner alone and read by
+//! sequence; time; fence; clock; payload. Everything behind `word` is written by the owner alone and read by
 //! copying between two looks at `word`: see [`crate::read`].
 
 use commonhold_segment::TableLayout;
@@ -58,6 +58,7 @@ pub(crate) struct CellView<'a> {
     pub(crate) writer: &'a AtomicU64,
     pub(crate) sequence: &'a AtomicU64,
     pub(crate) time: &'a AtomicU64,
+    pub(crate) fence: &'a AtomicU64,
     /// The clock's lanes, then the payload.
     pub(crate) rest: &'a [AtomicU64],
 }
@@ -181,6 +182,7 @@ impl<'a> TableView<'a> {
                 writer,
                 sequence,
                 time,
+                fence,
                 rest @ ..,
             ] if index < self.layout.geometry.cells => Ok(CellView {
                 word,
@@ -192,6 +194,7 @@ impl<'a> TableView<'a> {
                 writer,
                 sequence,
                 time,
+                fence,
                 rest,
             }),
             _ => Err(self.corrupt("the index of a cell", 0, index.into())),

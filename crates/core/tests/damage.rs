@@ -44,7 +44,7 @@ fn damage_cell(space: &Space, cell: usize, word: usize) {
 fn a_damaged_record_is_left_out_and_the_others_are_stored() {
     for history in [History::Full, History::Latest] {
         // Slot generation, version, previous, hash, payload.
-        for word in [2, 3, 5, 11] {
+        for word in [2, 3, 5, 12] {
             let (space, handle) = ten(history);
             damage_cell(&space, 4, word);
             let drained = handle.collect(0, 100).unwrap();

@@ -42,6 +42,13 @@ pub fn wake_all(word: &AtomicU64) {
     unsafe { libc::syscall(libc::SYS_futex, low_half(word), libc::FUTEX_WAKE, i32::MAX) };
 }
 
+/// Wakes one who sleeps on `word`, in any process; whether there was one.
+pub fn wake_one(word: &AtomicU64) -> bool {
+    // SAFETY: `FUTEX_WAKE(uaddr, val)` takes the address as a name only; it does not read or write it.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, low_half(word), libc::FUTEX_WAKE, 1) };
+    woken > 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +66,6 @@ mod tests {
         WORD.store(7 << 32 | 6, Ordering::Release);
         wake_all(&WORD);
         waiter.join().expect("the waiter ends");
+        assert!(!wake_one(&WORD), "nobody sleeps any more");
     }
 }

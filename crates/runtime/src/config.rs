@@ -84,6 +84,7 @@ pub struct Config {
     pub(crate) tables: Vec<TableConfig>,
     pub(crate) attach_only: bool,
     pub(crate) no_steward: bool,
+    pub(crate) no_tables: bool,
     pub(crate) room_wait: Option<Duration>,
 }
 
@@ -226,6 +227,13 @@ impl Config {
     #[must_use]
     pub fn attach_only(mut self) -> Self {
         self.attach_only = true;
+        self
+    }
+
+    /// The segment may be without tables: for guards, counters and ids alone.
+    #[must_use]
+    pub fn without_tables(mut self) -> Self {
+        self.no_tables = true;
         self
     }
 

@@ -237,7 +237,7 @@ fn new_catalogue(
             )?;
         }
     }
-    if catalogue.tables.is_empty() {
+    if catalogue.tables.is_empty() && !config.no_tables {
         return Err(OpenError::NoTables { path: path.to_owned(), store: store.url() });
     }
     Ok(catalogue)

@@ -14,6 +14,7 @@ use commonhold_store::Store;
 
 use crate::config::Config;
 use crate::dynamic::DynamicTable;
+use crate::guard::{Guard, GuardOptions};
 use crate::open::{OpenError, open};
 use crate::steward::Candidate;
 use crate::table::Table;
@@ -94,6 +95,22 @@ impl Runtime {
     /// [`Error::UnknownTable`]; [`Error::Participants`].
     pub fn dynamic_table(&self, name: &str) -> Result<DynamicTable, Error> {
         DynamicTable::new(self.handle()?, name)
+    }
+
+    /// The guard `name`, with a participant of its own; it is made if nobody has yet.
+    ///
+    /// # Errors
+    /// [`Error::BadName`], [`Error::OtherKind`], [`Error::NamesFull`]; [`Error::Participants`].
+    pub fn guard(&self, name: &str) -> Result<Guard, Error> {
+        self.guard_with(name, &GuardOptions::new())
+    }
+
+    /// The guard `name`, made with `options` if nobody has yet, with a participant of its own.
+    ///
+    /// # Errors
+    /// As [`Runtime::guard`]; [`Error::OtherKind`] when it was made with another hold limit.
+    pub fn guard_with(&self, name: &str, options: &GuardOptions) -> Result<Guard, Error> {
+        Guard::new(self.handle()?, name, options)
     }
 
     /// The segment, for tools that look at it.

@@ -156,6 +156,7 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
         let started = Instant::now();
         if reaped.elapsed() >= REAP_EVERY {
             term.damage.reported(space, space.reap(false))?;
+            term.damage.finish(&term.handle)?;
             reaped = Instant::now();
         }
         let rows = term.round()?;
@@ -214,11 +215,13 @@ impl Term {
         handle.set_room_wait(PACE);
         space.announce_steward(handle.entry_index())?;
         space.serve(true)?;
+        let mut damage = Damage::default();
+        // Before the store, which may take its time: others wait for what the dead held.
+        damage.reported(space, space.reap(true))?;
+        damage.finish(&handle)?;
         let header = space.segment().header();
         let mut store = commonhold_store::open(&header.store_url)?;
         store.join(header.uuid, header.store_epoch, space.catalogue())?;
-        let mut damage = Damage::default();
-        damage.reported(space, space.reap(true))?;
         space.flag_all()?;
         Ok(Self { handle, store, damage })
     }
@@ -246,6 +249,14 @@ impl Damage {
             space.set_steward_message(self.0.insert(text))?;
         }
         Ok(())
+    }
+
+    /// Finishes what dead holders of guards had decided; what cannot be finished yet is tried again.
+    fn finish(&mut self, handle: &Handle) -> Result<(), Error> {
+        match handle.finish_left_intents() {
+            Err(error @ Error::Unfinished { .. }) => self.note(handle.space(), error.to_string()),
+            other => self.reported(handle.space(), other),
+        }
     }
 
     /// Notes damage; every other error ends the term.

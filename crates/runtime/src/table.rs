@@ -144,6 +144,11 @@ impl<T: Record, H: Borrow<Handle>> Table<T, H> {
         self.handle.borrow()
     }
 
+    /// Its position in the catalogue.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+
     /// The table's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -390,13 +395,18 @@ impl<T: Record, H: Borrow<Handle>> Table<T, H> {
 }
 
 #[inline]
-fn encode<T: Record>(value: &T, out: &mut Vec<u8>) -> Result<(), FieldError> {
+pub(crate) fn encode<T: Record>(value: &T, out: &mut Vec<u8>) -> Result<(), FieldError> {
     value.encode(&mut Encoder::new(out))
 }
 
 #[inline]
 fn decode<T: Record>(seen: &Snapshot) -> Result<T, Error> {
-    T::decode(&mut Decoder::new(&seen.payload)).map_err(|e| damaged(e.at))
+    decode_payload(&seen.payload)
+}
+
+#[inline]
+pub(crate) fn decode_payload<T: Record>(payload: &[u8]) -> Result<T, Error> {
+    T::decode(&mut Decoder::new(payload)).map_err(|e| damaged(e.at))
 }
 
 fn damaged(at: usize) -> Error {

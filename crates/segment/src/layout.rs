@@ -37,7 +37,7 @@ pub const END_MARK: u64 = u64::from_le_bytes(*b"HOLDSEND");
 /// Words of the fixed header.
 pub const HEADER_WORDS: usize = 512;
 /// Words of a cell before clock and payload.
-pub const CELL_WORDS: usize = 9;
+pub const CELL_WORDS: usize = 10;
 /// Words of a cell of the index.
 pub const INDEX_CELL_WORDS: usize = 16;
 /// Words of a slot before its key area.

@@ -18,7 +18,9 @@ pub use std::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(feature = "loom"))]
 pub use commonhold_os::clock::monotonic_nanos;
 #[cfg(not(feature = "loom"))]
-pub use commonhold_os::futex::{wait as futex_wait, wake_all as futex_wake_all};
+pub use commonhold_os::futex::{
+    wait as futex_wait, wake_all as futex_wake_all, wake_one as futex_wake_one,
+};
 
 /// Stands between a `SeqCst` store and the `SeqCst` load that must not miss the other side's store.
 #[cfg(not(feature = "loom"))]
@@ -27,7 +29,8 @@ pub fn crossing() {}
 
 #[cfg(feature = "loom")]
 pub use model::{
-    AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all, monotonic_nanos,
+    AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all, futex_wake_one,
+    monotonic_nanos,
 };
 
 /// A fault that a model plants to see that it would be found.
@@ -129,11 +132,27 @@ pub enum Fault {
     NoMovedLimit,
     /// A damaged record keeps the others of its table from the store.
     DamageBlocks,
+    /// Who releases a guard does not look whether somebody waits.
+    GuardBlindRelease,
+    /// A guard is taken whoever holds it.
+    GuardSecondHolder,
+    /// The reaper does not take a dead one's guards from him.
+    NoGuardSweep,
+    /// Who takes a guard after a death does not finish what the dead had begun.
+    NoRollForward,
+    /// A change of several records is not written down before the first of them.
+    NoIntent,
+    /// Who takes a guard from a living holder leaves him the head of the intents.
+    NoIntentBump,
+    /// Who reads a record under a guard does not make it the guard's.
+    NoStamp,
+    /// An intent's cells are freed before it is taken off.
+    IntentFreedFirst,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 56] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -182,6 +201,14 @@ impl Fault {
         Self::NoLengthCheck,
         Self::NoMovedLimit,
         Self::DamageBlocks,
+        Self::GuardBlindRelease,
+        Self::GuardSecondHolder,
+        Self::NoGuardSweep,
+        Self::NoRollForward,
+        Self::NoIntent,
+        Self::NoIntentBump,
+        Self::NoStamp,
+        Self::IntentFreedFirst,
     ];
 }
 
@@ -393,6 +420,18 @@ pub mod model {
     pub fn time_passes() {
         let woken = SLEEPERS.with_borrow_mut(std::mem::take);
         woken.into_iter().for_each(|(_, sleeper)| sleeper.unpark());
+    }
+
+    /// Wakes the sleeper of `word` who sleeps longest; whether there was one.
+    pub fn futex_wake_one(word: &AtomicU64) -> bool {
+        if !step() {
+            return false;
+        }
+        let woken = SLEEPERS.with_borrow_mut(|all| {
+            let first = all.iter().position(|(at, _)| *at == address(word))?;
+            Some(all.remove(first).1)
+        });
+        woken.map(|sleeper| sleeper.unpark()).is_some()
     }
 
     /// Wakes every sleeper of `word`.

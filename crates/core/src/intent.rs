@@ -1,0 +1,456 @@
+//! Changes of several records under a guard: decided at one instant, finished by whoever holds the guard next.
+//!
+//! **State**: the guard's second hot line has the head (head.rs) of its *intent*: the first of a chain of intent cells
+//! that hold the whole planned change, or none. A cell: ownership word (word.rs), next cell plus one, bytes, the bytes.
+//!
+//! **Transitions**, by the holder: (1) look at records under the guard; each becomes the guard's (its fence says so)
+//! before it is believed; (2) plan their next states; (3) claim cells and write the plan; (4) exchange the guard's head
+//! of intents from none to the plan: **the change is decided**; (5) commit each record, each conditional on the very
+//! version that was looked at; (6) exchange the head back to none; (7) free the cells.
+//! By a next holder, when the one before died, was fenced off or had no room: (a) move the head's tag, so that the
+//! other's exchanges (4) and (6) fail from now on; (b) read the plan, if there is one; (5) to (7).
+//!
+//! (5) may be done twice, by two at once, and late: a version that is not the one looked at is a change that was made.
+//! A key that was not there is inserted only if the guard is still held *after* the look at the index, against which
+//! the insert's exchange is made; and one that is there with this or a later number was inserted already.
+//!
+//! **Crash**: before (4) nothing happened, and the sweep frees the cells, which no head leads to. From (4) on the
+//! cells are led to, and are left alone until the next holder, or the steward, has finished the change.
+//!
+//! A change of one record needs no intent: its commit is the decision. Only under a hold limit it has one too, because
+//! there (4) is what a holder that was fenced off cannot do any more.
+//!
+//! **Sources**: redo logging and idempotent replay as in J. Gray and A. Reuter, "Transaction Processing" (1993), ch. 9.
+
+mod plan;
+
+use commonhold_segment::layout::INTENT_WORDS;
+use commonhold_segment::sync::{AtomicU64, Fault, Ordering, fence, planted};
+
+use crate::commit::Terms;
+use crate::directory::NameKind;
+use crate::error::{Error, UpdateError};
+use crate::fence::Fence;
+use crate::guard::{Grant, Patience};
+use crate::handle::Handle;
+use crate::head::{Head, NO_CELL};
+use crate::insert::Inserted;
+use crate::participant::{CLAIM_EVERY, DeadSet};
+use crate::pool::Owned;
+use crate::read::Snapshot;
+use crate::space::Space;
+use crate::table::{RecordRef, load_bytes, store_bytes};
+use crate::wait::Deadline;
+use crate::word::{Phase, Word};
+
+pub use plan::Planned;
+
+/// The head of the intent, among the guard's second hot words.
+const INTENT: usize = 0;
+/// Words of a cell before its bytes.
+const CELL_HEAD: usize = 3;
+/// Bytes of a plan that fit in one cell.
+pub const INTENT_BYTES: usize = (INTENT_WORDS - CELL_HEAD) * 8;
+
+/// A cell of an intent.
+#[derive(Clone, Copy)]
+struct IntentCell<'a> {
+    word: &'a AtomicU64,
+    next: &'a AtomicU64,
+    length: &'a AtomicU64,
+    bytes: &'a [AtomicU64],
+}
+
+/// Why a commit of a planned record did not happen.
+enum Stop {
+    /// It was made before.
+    Made,
+    Failed(Error),
+}
+
+fn damaged(found: u64) -> Error {
+    Error::Corrupt { what: "an intent", offset: 0, found }
+}
+
+impl Space {
+    fn intent_cell(&self, index: u32) -> Result<IntentCell<'_>, Error> {
+        let range = self.layout().intents.clone();
+        let start = range.start + index as usize * INTENT_WORDS;
+        let inside = start + INTENT_WORDS <= range.end;
+        let words = self.segment().words().get(start..start + INTENT_WORDS);
+        match words.filter(|_| inside) {
+            Some([word, next, length, bytes @ ..]) => Ok(IntentCell { word, next, length, bytes }),
+            _ => Err(damaged(index.into())),
+        }
+    }
+
+    /// The cells of the chain that begins with `first`, each with its ownership word; cut where it is too long.
+    fn intent_chain(&self, first: u32) -> Result<Vec<Owned>, Error> {
+        let mut chain = Vec::new();
+        let mut at = first;
+        while at != NO_CELL && chain.len() < self.catalogue().named.intents as usize {
+            let cell = self.intent_cell(at)?;
+            chain.push(Owned { index: at, word: Word::load(cell.word, Ordering::Acquire) });
+            let next = cell.next.load(Ordering::Relaxed);
+            at = u32::try_from(next).map_err(|_| damaged(next))?.checked_sub(1).unwrap_or(NO_CELL);
+        }
+        Ok(chain)
+    }
+
+    fn intent_bytes(&self, chain: &[Owned]) -> Result<Vec<u8>, Error> {
+        let mut all = Vec::new();
+        for owned in chain {
+            let cell = self.intent_cell(owned.index)?;
+            let length = cell.length.load(Ordering::Relaxed) as usize;
+            let mut bytes = Vec::new();
+            load_bytes(cell.bytes, length.min(INTENT_BYTES), &mut bytes);
+            all.append(&mut bytes);
+        }
+        Ok(all)
+    }
+
+    /// Frees cells as long as their words are those given.
+    fn free_intent(&self, cells: &[Owned]) {
+        for owned in cells {
+            if let Ok(cell) = self.intent_cell(owned.index) {
+                owned.word.exchange(cell.word, owned.word.freed());
+            }
+        }
+    }
+
+    /// For the sweep: frees the cells of the dead that no guard's head leads to.
+    pub(crate) fn sweep_intents(&self, dead: &DeadSet) -> Result<(), Error> {
+        if dead.is_empty() {
+            return Ok(());
+        }
+        for index in 0..self.catalogue().named.intents {
+            let cell = self.intent_cell(index)?;
+            let word = Word::load(cell.word, Ordering::Acquire);
+            // He is dead, so a cell that is not led to by now never will be.
+            if dead.owns(self, word) && !self.is_led_to(index)? {
+                word.exchange(cell.word, word.freed());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether some guard's intent has the cell; also when it cannot be told, because it just changes.
+    fn is_led_to(&self, index: u32) -> Result<bool, Error> {
+        for guard in self.names()?.iter().filter(|d| d.kind == NameKind::Guard) {
+            let word = self.name_entry(guard.index)?.warm(INTENT)?;
+            let head = Head::load(word, Ordering::Acquire);
+            let chain = self.intent_chain(head.cell());
+            fence(Ordering::Acquire);
+            if Head::load(word, Ordering::Relaxed) != head
+                || chain?.iter().any(|c| c.index == index)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How many cells of intents are in use.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn intents_in_use(&self) -> Result<u32, Error> {
+        let cells = (0..self.catalogue().named.intents).map(|i| self.intent_cell(i));
+        let used =
+            |cell: IntentCell<'_>| Word::load(cell.word, Ordering::Relaxed).phase() != Phase::Free;
+        cells.map(|cell| Ok(u32::from(used(cell?)))).sum()
+    }
+}
+
+impl Handle {
+    /// Looks at `key` under the guard: where it stands and what it is, or none. Nobody else changes it as long as the
+    /// guard is held.
+    ///
+    /// A key that is not there cannot be made the guard's: who does not hold the guard can still insert it. What
+    /// [`Handle::commit_planned`] then puts there replaces that record's state.
+    ///
+    /// # Errors
+    /// [`Error::Guarded`] when it is another guard's; [`Error::Fenced`] when the guard was taken from this holder.
+    pub fn read_guarded(
+        &self,
+        grant: &Grant,
+        table: usize,
+        key: &str,
+    ) -> Result<Option<(RecordRef, Snapshot)>, Error> {
+        loop {
+            self.check_held(grant)?;
+            let Some(record) = self.locate(table, key)? else { return Ok(None) };
+            let Some(seen) = self.read_at(table, record, Clone::clone)? else {
+                // Deleted; its entry is just being dropped.
+                std::hint::spin_loop();
+                if self.is_deleted(table, record)? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            if is_ours(grant, seen.fence) {
+                return Ok(Some((record, seen)));
+            }
+            // From this commit on the record is the guard's.
+            let terms = Terms { record, delete: false, fence: grant.fence() };
+            let stamp = |seen: &Snapshot, next: &mut Vec<u8>| -> Result<(), Stop> {
+                self.check_held(grant).map_err(Stop::Failed)?;
+                if is_ours(grant, seen.fence) {
+                    return Err(Stop::Made);
+                }
+                next.extend_from_slice(&seen.payload);
+                Ok(())
+            };
+            ended(self.exchange(table, terms, stamp))?;
+        }
+    }
+
+    /// Whether `record`'s last version is its deletion, or it is gone.
+    fn is_deleted(&self, table: usize, record: RecordRef) -> Result<bool, Error> {
+        Ok(self.read_at(table, record, |_| ())?.is_none())
+    }
+
+    /// Makes a planned change of records that were looked at under the guard: all of it or, when it is an error other
+    /// than [`Error::Unfinished`], nothing of it.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the guard was taken from this holder; [`Error::IntentFull`]; [`Error::Unfinished`] when
+    /// a record found no room: then the next holder finishes it.
+    pub fn commit_planned(&self, grant: &Grant, planned: &[Planned]) -> Result<(), Error> {
+        let alone = planned.len() == 1 && !grant.guard.has_hold_limit();
+        if planned.is_empty() {
+            return Ok(());
+        }
+        if alone || planted(Fault::NoIntent) {
+            self.check_held(grant)?;
+            return planned.iter().try_for_each(|p| self.make(grant, grant.fence(), p));
+        }
+        let (head, cells) = self.publish_intent(grant, planned)?;
+        let made = planned.iter().try_for_each(|p| self.make(grant, grant.fence(), p));
+        if let Err(e) = made {
+            if matches!(e, Error::Fenced { .. }) {
+                // Decided before, so who took the guard finishes it.
+                return Ok(());
+            }
+            grant.unfinished.set(true);
+            let guard = self.space().guard_name(grant.guard.index);
+            return Err(Error::Unfinished { guard, why: e.to_string() });
+        }
+        self.clear_intent(grant, head, &cells)
+    }
+
+    /// Steps 3 and 4: where the intent stands, and its cells.
+    fn publish_intent(
+        &self,
+        grant: &Grant,
+        planned: &[Planned],
+    ) -> Result<(Head, Vec<Owned>), Error> {
+        let word = self.space().name_entry(grant.guard.index)?.warm(INTENT)?;
+        let before = Head::load(word, Ordering::Acquire);
+        // After the look at the head: who took the guard since has moved it, or will find what is published here.
+        self.check_held(grant)?;
+        if before.cell() != NO_CELL {
+            return Err(damaged(before.bits()));
+        }
+        let mut bytes = grant.fence().bits().to_le_bytes().to_vec();
+        planned.iter().for_each(|p| p.encode(&mut bytes));
+        let cells = self.claim_intent(grant, bytes.len().div_ceil(INTENT_BYTES))?;
+        let first = self.write_intent(&cells, &bytes)?;
+        let head = Head::new(first, before.tag().wrapping_add(1));
+        if !before.displace(word, head) {
+            self.space().free_intent(&cells);
+            self.check_held(grant)?;
+            return Err(damaged(before.bits()));
+        }
+        Ok((head, cells))
+    }
+
+    /// `needed` free cells of intents; waits a little when others have them.
+    fn claim_intent(&self, grant: &Grant, needed: usize) -> Result<Vec<Owned>, Error> {
+        let space = self.space();
+        let count = space.catalogue().named.intents;
+        let deadline = Deadline::after(self.room_wait());
+        loop {
+            let mut cells = Vec::with_capacity(needed);
+            for index in 0..count {
+                if cells.len() == needed {
+                    break;
+                }
+                let cell = space.intent_cell(index)?;
+                let now = Word::load(cell.word, Ordering::Acquire);
+                let word = now.claimed_by(self.entry_index());
+                if now.phase() == Phase::Free && now.exchange(cell.word, word) {
+                    cells.push(Owned { index, word });
+                }
+            }
+            if cells.len() == needed {
+                return Ok(cells);
+            }
+            let free = cells.len();
+            space.free_intent(&cells);
+            if needed > count as usize || deadline.left().is_none() {
+                let guard = space.guard_name(grant.guard.index);
+                return Err(Error::IntentFull { guard, needed, free });
+            }
+            std::thread::sleep(CLAIM_EVERY);
+        }
+    }
+
+    /// Step 3: the first cell.
+    fn write_intent(&self, cells: &[Owned], bytes: &[u8]) -> Result<u32, Error> {
+        // The claims came before, in the eyes of whoever sees any of these.
+        fence(Ordering::Release);
+        let mut next = NO_CELL;
+        let chunks: Vec<&[u8]> = bytes.chunks(INTENT_BYTES).collect();
+        for (owned, chunk) in cells.iter().zip(chunks).rev() {
+            let cell = self.space().intent_cell(owned.index)?;
+            let following = if next == NO_CELL { 0 } else { u64::from(next) + 1 };
+            cell.next.store(following, Ordering::Relaxed);
+            cell.length.store(chunk.len() as u64, Ordering::Relaxed);
+            store_bytes(cell.bytes, chunk);
+            next = owned.index;
+        }
+        Ok(next)
+    }
+
+    /// Steps 6 and 7.
+    fn clear_intent(&self, grant: &Grant, head: Head, cells: &[Owned]) -> Result<(), Error> {
+        let word = self.space().name_entry(grant.guard.index)?.warm(INTENT)?;
+        if planted(Fault::IntentFreedFirst) {
+            self.space().free_intent(cells);
+        }
+        // Lost: somebody took the guard, finishes the change, and frees the cells.
+        if head.displace(word, Head::new(NO_CELL, head.tag().wrapping_add(1))) {
+            self.space().free_intent(cells);
+        }
+        Ok(())
+    }
+
+    /// Finishes what a holder before had decided.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] when it cannot be finished now.
+    #[cold]
+    pub(crate) fn finish_intent(&self, grant: &Grant) -> Result<(), Error> {
+        let word = self.space().name_entry(grant.guard.index)?.warm(INTENT)?;
+        let head = loop {
+            let now = Head::load(word, Ordering::Acquire);
+            let moved = Head::new(now.cell(), now.tag().wrapping_add(1));
+            if planted(Fault::NoIntentBump) {
+                break now;
+            }
+            // Nobody waits for this word, but who was fenced off may just publish.
+            if now.displace(word, moved) {
+                break moved;
+            }
+        };
+        if head.cell() == NO_CELL {
+            return Ok(());
+        }
+        let cells = self.space().intent_chain(head.cell())?;
+        let bytes = self.space().intent_bytes(&cells)?;
+        // Were it not ours any more, it might have been freed under the copy.
+        fence(Ordering::Acquire);
+        self.check_held(grant)?;
+        let unfinished = |e: Error| match e {
+            e @ (Error::Fenced { .. } | Error::Corrupt { .. } | Error::Truncated { .. }) => e,
+            e => {
+                let guard = self.space().guard_name(grant.guard.index);
+                Error::Unfinished { guard, why: e.to_string() }
+            }
+        };
+        let (published, mut rest) = bytes.split_first_chunk().ok_or(damaged(0))?;
+        let published = Fence::from_bits(u64::from_le_bytes(*published));
+        while !rest.is_empty() {
+            let decoded = Planned::decode(self.space(), rest);
+            let (planned, behind) = decoded.ok_or_else(|| damaged(rest.len() as u64))?;
+            self.make(grant, published, &planned).map_err(unfinished)?;
+            rest = behind;
+        }
+        self.clear_intent(grant, head, &cells)
+    }
+
+    /// Step 5 of one record, which `published` decided; nothing when it was made before.
+    fn make(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
+        let Some((record, version)) = planned.seen else {
+            return self.make_new(grant, published, planned);
+        };
+        let due = |seen: &Snapshot| {
+            self.check_held(grant).map_err(Stop::Failed)?;
+            if seen.version == version { Ok(()) } else { Err(Stop::Made) }
+        };
+        let Some(payload) = &planned.next else {
+            return ended(self.delete_under(planned.table, record, grant.fence(), due));
+        };
+        let terms = Terms { record, delete: false, fence: grant.fence() };
+        let step = |seen: &Snapshot, next: &mut Vec<u8>| {
+            due(seen)?;
+            next.extend_from_slice(payload);
+            Ok(())
+        };
+        ended(self.exchange(planned.table, terms, step))
+    }
+
+    /// Step 5 of a record that was not there.
+    fn make_new(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
+        let (table, key, fence) = (planned.table, &planned.key, grant.fence());
+        let Some(payload) = &planned.next else { return Ok(()) };
+        loop {
+            let allow = || self.check_held(grant);
+            let record = match self.insert_under(table, key, payload, fence, &allow)? {
+                Inserted::Committed(_) => return Ok(()),
+                Inserted::Exists(record) => record,
+            };
+            let step = |seen: &Snapshot, next: &mut Vec<u8>| -> Result<(), Stop> {
+                self.check_held(grant).map_err(Stop::Failed)?;
+                if seen.fence.guard() == published.guard() && seen.fence.may_displace(published) {
+                    return Err(Stop::Made);
+                }
+                next.extend_from_slice(payload);
+                Ok(())
+            };
+            let terms = Terms { record, delete: false, fence };
+            match self.exchange(table, terms, step) {
+                Ok(None) => {} // gone again
+                other => return ended(other),
+            }
+        }
+    }
+
+    /// For the steward: finishes what dead holders had decided, where nobody else has come to it. The next holder is
+    /// still told. How many guards.
+    ///
+    /// # Errors
+    /// As [`Handle::acquire`].
+    pub fn finish_left_intents(&self) -> Result<u32, Error> {
+        let mut finished = 0;
+        for guard in self.space().left_guards()? {
+            let head =
+                Head::load(self.space().name_entry(guard.index)?.warm(INTENT)?, Ordering::Acquire);
+            if head.cell() == NO_CELL {
+                continue;
+            }
+            if let Some(grant) = self.acquire(guard, Patience::Try)? {
+                grant.unfinished.set(true); // for the next one to be told
+                self.release(&grant)?;
+                finished += 1;
+            }
+        }
+        Ok(finished)
+    }
+}
+
+/// Whether a record with this fence is changed by the holder of `grant` alone.
+fn is_ours(grant: &Grant, found: Fence) -> bool {
+    let same_guard = found.guard() == Some(grant.guard.index);
+    let enough = !grant.guard.has_hold_limit() || found == grant.fence();
+    (same_guard && enough) || planted(Fault::NoStamp)
+}
+
+/// What a conditional commit comes to: made now or before, by this holder or another.
+fn ended<T>(result: Result<Option<T>, UpdateError<Stop>>) -> Result<(), Error> {
+    match result {
+        Ok(_) | Err(UpdateError::Refused(Stop::Made)) => Ok(()),
+        Err(UpdateError::Refused(Stop::Failed(e)) | UpdateError::Failed(e)) => Err(e),
+    }
+}
