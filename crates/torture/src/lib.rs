@@ -169,8 +169,12 @@ impl Options {
             return no("--kill needs --updates 2 or more: a victim has made one and has one left"
                 .to_owned());
         }
-        if self.system.is_some() && u64::from(self.processes).saturating_mul(self.updates) > 10_000_000 {
-            return no("--system with more than 10000000 updates in all; lower --updates".to_owned());
+        if self.system.is_some()
+            && u64::from(self.processes).saturating_mul(self.updates) > 10_000_000
+        {
+            return no(
+                "--system with more than 10000000 updates in all; lower --updates".to_owned()
+            );
         }
         if self.kill > self.processes {
             return no(format!("--kill {} of {} processes", self.kill, self.processes));

@@ -54,7 +54,8 @@ impl Task {
     fn from_args(args: &[String]) -> Option<Self> {
         let [arena, target, mode, numbers @ ..] = args else { return None };
         let numbers: Vec<u64> = numbers.iter().map(|n| n.parse().ok()).collect::<Option<_>>()?;
-        let [index, parent, processes, updates, keys, payload, lanes, seed, after, delay] = numbers[..]
+        let [index, parent, processes, updates, keys, payload, lanes, seed, after, delay] =
+            numbers[..]
         else {
             return None;
         };

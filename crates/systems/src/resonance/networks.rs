@@ -3,17 +3,17 @@
 use std::borrow::Borrow;
 use std::rc::Rc;
 
-use commonhold_runtime::{Error, Handle, Runtime, Table};
+use commonhold_runtime::{Changes, Error, Guard, GuardOptions, Handle, Runtime, Table};
 use serde::Serialize;
 
 use super::error::NetworkError;
-use super::physics::{self, Pattern, PhysicsError, Tone};
+use super::physics::{self, Pattern, Tone};
 use super::query::Snapshot;
 use super::records::{
     FIELDS, Field, HarmonicPattern, NODES, NewNode, Node, PATTERNS, StoredPattern, field_key,
     node_key,
 };
-use super::stub::{Changes, Guard, GuardOptions, Held, Ids};
+use super::stub::Ids;
 
 /// The guard of all changes over several records.
 pub const GUARD: &str = "resonance";
@@ -124,7 +124,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// Couples two nodes with `strength`, in 1/s; the strength that they had before, if they were coupled.
     ///
     /// # Errors
-    /// [`NetworkError::UnknownNode`], [`NetworkError::SelfConnection`], [`PhysicsError::Strength`].
+    /// [`NetworkError::UnknownNode`], [`NetworkError::SelfConnection`], [`physics::PhysicsError::Strength`].
     pub fn connect(&self, a: u64, b: u64, strength: f64) -> Result<Option<f64>, NetworkError> {
         physics::check_strength(strength)?;
         if a == b {
@@ -157,7 +157,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// Lets a node exchange energy with its neighbours for `dt_s` seconds; the energy of all stays what it is.
     ///
     /// # Errors
-    /// [`NetworkError::UnknownNode`]; [`PhysicsError::Time`], [`PhysicsError::TooFast`].
+    /// [`NetworkError::UnknownNode`]; [`physics::PhysicsError::Time`], [`physics::PhysicsError::TooFast`].
     pub fn resonate(&self, id: u64, dt_s: f64) -> Result<Resonated, NetworkError> {
         physics::check_time(dt_s)?;
         self.change(|changes| {
@@ -187,7 +187,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// Finds the harmonic patterns among all nodes, and puts them in the place of those found before.
     ///
     /// # Errors
-    /// [`PhysicsError::Tolerance`]; [`NetworkError::PatternTooLarge`]; [`Error::Full`].
+    /// [`physics::PhysicsError::Tolerance`]; [`NetworkError::PatternTooLarge`]; [`Error::Full`].
     pub fn detect_patterns(&self, tolerance: f64) -> Result<Vec<HarmonicPattern>, NetworkError> {
         self.change(|changes| {
             let nodes = self.look()?.nodes;
@@ -219,11 +219,14 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// Moves time on by `dt_s` seconds for every node: phases turn and are pulled, coherences are computed anew.
     ///
     /// # Errors
-    /// [`PhysicsError::Time`]; [`PhysicsError::TooFast`] naming the longest time that can be had.
+    /// [`physics::PhysicsError::Time`]; [`physics::PhysicsError::TooFast`] naming the longest time that can be had.
     pub fn system_tick(&self, dt_s: f64) -> Result<Ticked, NetworkError> {
         physics::check_time(dt_s)?;
         self.change(|changes| {
             let mut all = self.look()?;
+            for (id, node) in &mut all.nodes {
+                *node = self.require(changes, *id)?;
+            }
             let mut network = all.network()?;
             network.tick(dt_s)?;
             let moved = network.oscillators().iter().zip(network.coherences());
@@ -242,12 +245,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
         &self,
         plan: impl FnOnce(&mut Changes<'_>) -> Result<R, NetworkError>,
     ) -> Result<R, NetworkError> {
-        self.guard.with(|held: &Held<'_>| {
-            let mut changes = held.changes();
-            let done = plan(&mut changes)?;
-            changes.commit()?;
-            Ok(done)
-        })?
+        self.guard.change(plan)
     }
 
     /// Node `id`, or an error.
