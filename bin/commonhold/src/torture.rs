@@ -123,7 +123,9 @@ impl Torture {
         let say = |what: &str| progress.say(what);
         let outcome = match self.system {
             Some(System::Resonance) => resonance::run(&options, &say).map(Outcome::Resonance),
-            None if self.is_bare() => compare(&options, &say).map(Outcome::Comparison),
+            None if self.is_bare() => {
+                compare(&options, &say).map(Box::new).map(Outcome::Comparison)
+            }
             None => run(&options, &say).map(Outcome::Report),
         };
         progress.end();
@@ -140,7 +142,7 @@ impl Torture {
 /// What a run showed.
 enum Outcome {
     Report(Report),
-    Comparison(Comparison),
+    Comparison(Box<Comparison>),
     Resonance(ResonanceReport),
 }
 
@@ -156,7 +158,7 @@ impl Outcome {
     fn print(&self, json: bool) -> Done {
         match self {
             Self::Report(report) => print(report, json),
-            Self::Comparison(compared) => print(compared, json),
+            Self::Comparison(compared) => print(&**compared, json),
             Self::Resonance(report) => print(report, json),
         }
     }

@@ -10,8 +10,8 @@ use super::error::NetworkError;
 use super::physics::{self, Pattern, Tone};
 use super::query::Snapshot;
 use super::records::{
-    FIELDS, Field, HarmonicPattern, NODES, NewNode, Node, PATTERNS, StoredPattern, field_key,
-    node_key,
+    FIELDS, Field, HarmonicPattern, NODES, NewNode, Node, PATTERNS, StoredField, StoredNode,
+    StoredPattern, field_key, node_key,
 };
 use super::stub::Ids;
 
@@ -28,8 +28,8 @@ pub const METRICS_PREFIX: &str = "resonance_mutex";
 /// `&Handle`.
 #[derive(Debug)]
 pub struct ResonanceNetworks<H: Borrow<Handle> + Clone = Rc<Handle>> {
-    pub(super) nodes: Table<Node, H>,
-    pub(super) fields: Table<Field, H>,
+    pub(super) nodes: Table<StoredNode, H>,
+    pub(super) fields: Table<StoredField, H>,
     pub(super) patterns: Table<StoredPattern, H>,
     pub(super) guard: Guard<H>,
     ids: Ids<H>,
@@ -91,7 +91,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     pub fn create_node(&self, new: NewNode) -> Result<u64, NetworkError> {
         let node = new.into_node()?;
         let id = self.ids.next()?;
-        self.nodes.insert(&node_key(id), &node)?;
+        self.nodes.insert(&node_key(id), &node.into())?;
         Ok(id)
     }
 
@@ -135,7 +135,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             self.require(changes, b)?;
             let key = field_key(a, b);
             let before = changes.get(&self.fields, &key)?.map(|field| field.strength);
-            changes.put(&self.fields, &key, &Field::new(a, b, strength))?;
+            changes.put(&self.fields, &key, &Field::new(a, b, strength).into())?;
             Ok(before)
         })
     }
@@ -177,7 +177,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             for ((id, node), moved) in near.nodes.iter_mut().zip(network.oscillators()) {
                 if node.oscillator() != *moved {
                     node.set(moved);
-                    changes.put(&self.nodes, &node_key(*id), node)?;
+                    changes.put(&self.nodes, &node_key(*id), &(*node).into())?;
                 }
             }
             Ok(Resonated { neighbours: near.nodes.len() - 1, before, after })
@@ -233,7 +233,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             for ((id, node), (moved, coherence)) in all.nodes.iter_mut().zip(moved) {
                 node.set(moved);
                 (node.coherence, node.ticks) = (coherence, node.ticks.saturating_add(1));
-                changes.put(&self.nodes, &node_key(*id), node)?;
+                changes.put(&self.nodes, &node_key(*id), &(*node).into())?;
             }
             let (nodes, fields) = (all.nodes.len(), all.fields.len());
             Ok(Ticked { nodes, fields, order: network.order() })
@@ -250,7 +250,8 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
 
     /// Node `id`, or an error.
     fn require(&self, changes: &mut Changes<'_>, id: u64) -> Result<Node, NetworkError> {
-        changes.get(&self.nodes, &node_key(id))?.ok_or(NetworkError::UnknownNode(id))
+        let node = changes.get(&self.nodes, &node_key(id))?;
+        node.map(Node::from).ok_or(NetworkError::UnknownNode(id))
     }
 
     /// The patterns that node `id` is in; the caller holds the guard.

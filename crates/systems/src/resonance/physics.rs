@@ -50,8 +50,8 @@ pub const STRENGTH_MAX: f64 = 1e15;
 pub const DT_S_MAX: f64 = 1e6;
 /// How far a substep may go, as rate × time: at this, RK4 stayed within 1e-8 rad of other integrators.
 const SUBSTEP: f64 = 1.0 / 16.0;
-/// The most work of one call, in evaluations of one coupling in one substep: about a second.
-const WORK_MAX: f64 = 2e7;
+/// The most work of one call, in substeps times couplings: some tenths of a second, for which a guard is held.
+const WORK_MAX: f64 = 2e6;
 
 /// A quantity that is not one.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]

@@ -82,7 +82,8 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// # Errors
     /// [`NetworkError::UnknownNode`].
     pub fn node(&self, id: u64) -> Result<Node, NetworkError> {
-        self.nodes.get(&node_key(id))?.ok_or(NetworkError::UnknownNode(id))
+        let node = self.nodes.get(&node_key(id))?;
+        node.map(Node::from).ok_or(NetworkError::UnknownNode(id))
     }
 
     /// All there is, as of one instant, under the guard.
@@ -114,7 +115,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
         let mut nodes = BTreeMap::new();
         self.nodes.scan(|key, node| {
             if let Some(id) = node_id(key) {
-                nodes.insert(id, node);
+                nodes.insert(id, node.into());
             }
         })?;
         Ok(Snapshot { nodes, fields, patterns: Vec::new() })
@@ -126,7 +127,8 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
         which: impl Fn(&Field) -> bool,
     ) -> Result<Vec<Field>, NetworkError> {
         let mut fields = Vec::new();
-        self.fields.scan(|_, field| {
+        self.fields.scan(|_, stored| {
+            let field = stored.into();
             if which(&field) {
                 fields.push(field);
             }

@@ -34,8 +34,7 @@ pub struct NewNode {
 }
 
 /// A node: one oscillator.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Record, Serialize)]
-#[record(crate = "commonhold_runtime::core")]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Node {
     /// In Hz.
     pub frequency: f64,
@@ -50,8 +49,7 @@ pub struct Node {
 }
 
 /// A field: two nodes are coupled.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Record, Serialize)]
-#[record(crate = "commonhold_runtime::core")]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Field {
     /// The node with the smaller id.
     pub node_a: u64,
@@ -59,6 +57,26 @@ pub struct Field {
     pub node_b: u64,
     /// In 1/s.
     pub strength: f64,
+}
+
+/// A node as it is stored. The records' types are not public, so nobody has a typed table of them.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Record)]
+#[record(crate = "commonhold_runtime::core")]
+pub(super) struct StoredNode {
+    frequency: f64,
+    amplitude: f64,
+    phase: f64,
+    coherence: f64,
+    ticks: i64,
+}
+
+/// A field as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Record)]
+#[record(crate = "commonhold_runtime::core")]
+pub(super) struct StoredField {
+    node_a: u64,
+    node_b: u64,
+    pub(super) strength: f64,
 }
 
 /// A pattern as it is stored.
@@ -111,8 +129,8 @@ pub(super) fn field_key(a: u64, b: u64) -> String {
 #[must_use]
 pub fn table_configs() -> [TableConfig; 3] {
     [
-        TableConfig::of::<Node>(NODES),
-        TableConfig::of::<Field>(FIELDS).slots(4096),
+        TableConfig::of::<StoredNode>(NODES),
+        TableConfig::of::<StoredField>(FIELDS).slots(4096),
         TableConfig::of::<StoredPattern>(PATTERNS),
     ]
     .map(|table| table.history(History::Latest))
@@ -195,6 +213,34 @@ impl StoredPattern {
         let count = usize::try_from(self.member_count).unwrap_or(0);
         let runs = self.members.split(',').filter_map(ends);
         runs.flat_map(|(first, last)| first..=last).take(count).collect()
+    }
+}
+
+impl From<StoredNode> for Node {
+    fn from(stored: StoredNode) -> Self {
+        let StoredNode { frequency, amplitude, phase, coherence, ticks } = stored;
+        Self { frequency, amplitude, phase, coherence, ticks }
+    }
+}
+
+impl From<Node> for StoredNode {
+    fn from(node: Node) -> Self {
+        let Node { frequency, amplitude, phase, coherence, ticks } = node;
+        Self { frequency, amplitude, phase, coherence, ticks }
+    }
+}
+
+impl From<StoredField> for Field {
+    fn from(stored: StoredField) -> Self {
+        let StoredField { node_a, node_b, strength } = stored;
+        Self { node_a, node_b, strength }
+    }
+}
+
+impl From<Field> for StoredField {
+    fn from(field: Field) -> Self {
+        let Field { node_a, node_b, strength } = field;
+        Self { node_a, node_b, strength }
     }
 }
 

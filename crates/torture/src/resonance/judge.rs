@@ -265,7 +265,8 @@ mod tests {
         assert_eq!(findings(&account, &seen), [0; 4]);
         account.note(20, Operation::Remove { node: 4 }, Came::Done(0));
         account.note(21, Operation::Disconnect { newer: 3, older: 1 }, Came::Done(0));
-        (seen.nodes.remove(&4), seen.fields.clear());
+        seen.nodes.remove(&4);
+        seen.fields.clear();
         assert_eq!(findings(&account, &seen), [0; 4]);
     }
 
@@ -276,7 +277,8 @@ mod tests {
         account.note(31, Operation::Remove { node: 4 }, Came::Open);
         account.note(32, Operation::Disconnect { newer: 3, older: 1 }, Came::Open);
         assert_eq!(findings(&account, &seen), [0; 4]);
-        (seen.nodes.remove(&4), seen.fields.clear());
+        seen.nodes.remove(&4);
+        seen.fields.clear();
         seen.nodes.insert(77, node(30));
         assert_eq!(findings(&account, &seen), [0; 4]);
     }

@@ -99,13 +99,13 @@ impl Worker<'_> {
         let drawn = if number == 0 { 0 } else { self.below(100) };
         let operation = match drawn {
             0..30 => self.create(number),
-            30..55 => self.connect()?,
-            55..63 => self
+            30..60 => self.connect()?,
+            60..64 => self
                 .pick(&self.fields.clone())
                 .map(|(newer, older)| Operation::Disconnect { newer, older }),
-            63..83 => self.pick(&self.own.clone()).map(|(node, _)| Operation::Resonate { node }),
-            83..93 => self.remove(),
-            93..94 => Some(Operation::Detect),
+            64..84 => self.pick(&self.own.clone()).map(|(node, _)| Operation::Resonate { node }),
+            84..92 => self.remove(),
+            92..94 => Some(Operation::Detect),
             _ => Some(Operation::Look),
         };
         Ok(operation.unwrap_or(Operation::Look))
