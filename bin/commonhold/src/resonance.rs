@@ -243,7 +243,7 @@ impl Resonance {
             }
             Action::Remove { id } => {
                 let fields = networks.remove_node(id)?;
-                let text = format_args!("removed node {id} and its {fields} fields");
+                let text = format_args!("removed node {id} and {}", counted(fields, "field"));
                 self.tell(text, || Ok(RemovedJson { id, fields }))
             }
             Action::Connect { a, b, strength } => {
@@ -278,8 +278,8 @@ impl Resonance {
         let done = networks.resonate(id, dt)?;
         let (neighbours, energy_before, energy_after) = (done.neighbours, done.before, done.after);
         let text = format_args!(
-            "node {id} had the energy {energy_before}, has {energy_after}; the difference is with its \
-             {neighbours} neighbours"
+            "node {id} had the energy {energy_before}, has {energy_after}; the difference is with {}",
+            counted(neighbours, "neighbour")
         );
         self.tell(text, || Ok(ResonatedJson { id, dt, neighbours, energy_before, energy_after }))
     }
@@ -293,7 +293,9 @@ impl Resonance {
         let Some(last) = last else { return Ok(()) };
         let (nodes, fields, order) = (last.nodes, last.fields, last.order);
         let text = format_args!(
-            "moved {nodes} nodes with {fields} fields on by {steps} × {dt} s; order {order:.6}"
+            "moved {} with {} on by {steps} × {dt} s; order {order:.6}",
+            counted(nodes, "node"),
+            counted(fields, "field")
         );
         self.tell(text, || Ok(TickedJson { dt, steps, nodes, fields, order }))
     }
@@ -318,10 +320,10 @@ impl Resonance {
         }
         let mut out = Output::new();
         out.line(format_args!(
-            "{} nodes, {} fields, {} patterns; energy {}, order {:.6}, mean coherence {:.6}",
-            summary.nodes,
-            summary.fields,
-            summary.patterns,
+            "{}, {}, {}; energy {}, order {:.6}, mean coherence {:.6}",
+            counted(summary.nodes, "node"),
+            counted(summary.fields, "field"),
+            counted(summary.patterns, "pattern"),
             summary.energy,
             summary.order,
             summary.coherence
@@ -344,6 +346,11 @@ impl Resonance {
 
 fn field(a: u64, b: u64, strength: Option<f64>, before: Option<f64>) -> FieldJson {
     FieldJson { node_a: a.min(b), node_b: a.max(b), strength, before }
+}
+
+/// Such as `1 node`, `2 nodes`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Prints `rows` under `heads`; without rows nothing.

@@ -54,6 +54,8 @@ pub(crate) struct WorkerView<'a> {
     pub(crate) violations: &'a AtomicU64,
     /// The longest update, in nanoseconds.
     pub(crate) longest: &'a AtomicU64,
+    /// How often it got a guard from a dead holder.
+    pub(crate) taken_over: &'a AtomicU64,
     pub(crate) histogram: &'a [AtomicU64],
 }
 
@@ -199,6 +201,7 @@ impl Arena {
             writer: self.word(at + 1),
             violations: self.word(at + 2),
             longest: self.word(at + 3),
+            taken_over: self.word(at + 4),
             histogram: self.words().get(histogram..histogram + HISTOGRAM_WORDS).unwrap_or_default(),
         }
     }

@@ -1,9 +1,11 @@
 //! The one way to change a network.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::rc::Rc;
 
-use commonhold_runtime::{Changes, Error, Guard, GuardOptions, Handle, Runtime, Table};
+use commonhold_runtime::core::guard::Previous;
+use commonhold_runtime::{Changes, Error, Guard, GuardOptions, Handle, Held, Runtime, Table};
 use serde::Serialize;
 
 use super::error::NetworkError;
@@ -31,8 +33,9 @@ pub struct ResonanceNetworks<H: Borrow<Handle> + Clone = Rc<Handle>> {
     pub(super) nodes: Table<StoredNode, H>,
     pub(super) fields: Table<StoredField, H>,
     pub(super) patterns: Table<StoredPattern, H>,
-    pub(super) guard: Guard<H>,
+    guard: Guard<H>,
     ids: Ids<H>,
+    taken_over: Cell<u64>,
 }
 
 /// What a tick did.
@@ -81,6 +84,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             patterns: Table::new(handle.clone(), PATTERNS)?,
             guard: Guard::new(handle.clone(), GUARD, &options)?,
             ids: Ids::new(handle, IDS)?,
+            taken_over: Cell::new(0),
         })
     }
 
@@ -240,12 +244,37 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
         })
     }
 
+    /// How often this participant got the guard from a holder that had died: what that one had decided was finished
+    /// first.
+    #[must_use]
+    pub fn taken_over(&self) -> u64 {
+        self.taken_over.get()
+    }
+
+    /// Does `section` while it holds the guard.
+    pub(super) fn hold<R>(
+        &self,
+        section: impl FnOnce(&Held<'_>) -> Result<R, NetworkError>,
+    ) -> Result<R, NetworkError> {
+        self.guard.with(|held| {
+            if held.previous() != Previous::Released {
+                self.taken_over.set(self.taken_over.get() + 1);
+            }
+            section(held)
+        })?
+    }
+
     /// One change of several records under the guard: what `plan` puts down happens when it says `Ok`.
     fn change<R>(
         &self,
         plan: impl FnOnce(&mut Changes<'_>) -> Result<R, NetworkError>,
     ) -> Result<R, NetworkError> {
-        self.guard.change(plan)
+        self.hold(|held| {
+            let mut changes = held.changes();
+            let done = plan(&mut changes)?;
+            changes.commit()?;
+            Ok(done)
+        })
     }
 
     /// Node `id`, or an error.

@@ -91,13 +91,13 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// # Errors
     /// [`NetworkError::Runtime`].
     pub fn snapshot(&self) -> Result<Snapshot, NetworkError> {
-        self.guard.with(|_| {
+        self.hold(|_| {
             let mut patterns = Vec::new();
             self.patterns.scan(|key, stored| patterns.push((key.to_owned(), stored)))?;
             patterns.sort_by(|(a, _), (b, _)| a.cmp(b));
             let patterns = patterns.iter().map(|(_, stored)| stored.into()).collect();
             Ok(Snapshot { patterns, ..self.look()? })
-        })?
+        })
     }
 
     /// Node `id` and its fields, as of one instant, under the guard.
@@ -105,7 +105,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// # Errors
     /// [`NetworkError::UnknownNode`].
     pub fn node_and_fields(&self, id: u64) -> Result<(Node, Vec<Field>), NetworkError> {
-        self.guard.with(|_| Ok((self.node(id)?, self.look_fields(|field| field.has(id))?)))?
+        self.hold(|_| Ok((self.node(id)?, self.look_fields(|field| field.has(id))?)))
     }
 
     /// Nodes and fields; the caller holds the guard.

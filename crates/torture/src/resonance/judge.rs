@@ -135,6 +135,7 @@ pub(super) fn judge(
         let violations = arena.worker(index).violations.load(Ordering::Acquire);
         violations & Violation::HalfDone as u64 != 0
     };
+    let taken_over = |index| arena.worker(index).taken_over.load(Ordering::Acquire);
     let space = runtime.space();
     let guard = space.guards()?.into_iter().find(|g| g.name == GUARD);
     let elapsed_ms = ended.elapsed_ms.max(1);
@@ -158,8 +159,9 @@ pub(super) fn judge(
         ticks_exact: (account.ticks..=account.ticks + account.perhaps_ticks).contains(&ticks),
         half_done_seen: (0..options.processes).filter(|index| half_done(*index)).count() as u32,
         guard_free: guard.as_ref().is_some_and(|g| g.holder.is_none()),
-        guard_contentions: guard.as_ref().map_or(0, contentions),
+        guard_contentions: guard.as_ref().map_or(0, |g| g.contentions),
         guard_wait_ms: guard.as_ref().map_or(0, wait_ms),
+        guard_taken_over: (0..options.processes).map(taken_over).sum(),
         kills: ended.kills,
         participants_dead: dead(runtime),
         cells_leaked: leaked(runtime)?,
@@ -177,10 +179,6 @@ pub(super) fn judge(
     judge_store(runtime, &mut report)?;
     report.ok = report.holds();
     Ok(report)
-}
-
-fn contentions(guard: &GuardFigures) -> u64 {
-    guard.contentions
 }
 
 fn wait_ms(guard: &GuardFigures) -> u64 {

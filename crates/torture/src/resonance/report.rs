@@ -51,6 +51,8 @@ pub struct ResonanceReport {
     pub guard_contentions: u64,
     /// How long all waited for it together, in milliseconds.
     pub guard_wait_ms: u64,
+    /// How often somebody got the guard from a holder that was killed in it, and finished what that one had decided.
+    pub guard_taken_over: u64,
     /// Processes killed with at least one operation acknowledged and one left.
     pub kills: u32,
     /// Entries of dead participants that are left after the last sweep.
@@ -122,6 +124,7 @@ impl ResonanceReport {
             ("guard free", yes(self.guard_free)),
             ("waits for the guard", self.guard_contentions.to_string()),
             ("waited in ms", self.guard_wait_ms.to_string()),
+            ("taken over from dead", self.guard_taken_over.to_string()),
             ("kills", self.kills.to_string()),
             ("dead participants left", self.participants_dead.to_string()),
             ("cells leaked", self.cells_leaked.to_string()),

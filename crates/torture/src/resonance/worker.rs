@@ -81,6 +81,7 @@ impl Worker<'_> {
             Err(error) => return Err(error.into()),
         };
         end(self.log, number, made);
+        view.taken_over.store(self.networks.taken_over(), Ordering::Release);
         match (made, operation) {
             (Some(made), _) => self.remember(operation, number, made),
             // The other node was removed, and the field with it.

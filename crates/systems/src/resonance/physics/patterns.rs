@@ -100,7 +100,7 @@ pub fn check_tolerance(tolerance: f64) -> Result<(), PhysicsError> {
 /// ```
 /// # use commonhold_systems::resonance::physics::{Ratio, Tone, detect};
 /// let tone = |frequency_hz| Tone { frequency_hz, coherence: 1.0 };
-/// let found = detect(&[tone(440.0), tone(660.5), tone(1000.0)], 0.01)?;
+/// let found = detect(&[tone(440.0), tone(660.5), tone(1013.0)], 0.01)?;
 /// assert_eq!((found.len(), found[0].ratio), (1, Ratio { p: 3, q: 2 }));
 /// assert_eq!(found[0].members, [0, 1]);
 /// # Ok::<(), commonhold_systems::resonance::physics::PhysicsError>(())
