@@ -26,8 +26,8 @@ pub(crate) const TABLE: &str = "records";
 pub(crate) const DRAIN: Duration = Duration::from_secs(600);
 /// The longest a killer's fuse burns after the victim's chosen update, in nanoseconds.
 const FUSE: u64 = 30_000;
-/// The same when an update is one of a system's, which take longer.
-const SYSTEM_FUSE: u64 = 300_000;
+/// The same when an update is one of a system's, which take longer: each octave up to 2^this is as likely.
+const SYSTEM_FUSE_OCTAVES: u64 = 22;
 /// Versions that may wait for the store.
 const JOURNAL_CELLS: u32 = 262_144;
 
@@ -214,12 +214,15 @@ fn victims(options: &Options) -> Vec<(u64, u64)> {
         let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ z >> 31) % below.max(1)
     };
-    let fuse = if options.system.is_some() { SYSTEM_FUSE } else { FUSE };
     let mut victims = vec![(0, 0); options.processes as usize];
     let mut left = u64::from(options.kill);
     let mut open = u64::from(options.processes);
     for victim in &mut victims {
         if next(open) < left {
+            let fuse = match options.system {
+                Some(_) => 1 << (10 + next(SYSTEM_FUSE_OCTAVES - 9)),
+                None => FUSE,
+            };
             *victim = (1 + next(options.updates - 1), 1 + next(fuse));
             left -= 1;
         }

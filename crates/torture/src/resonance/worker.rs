@@ -30,6 +30,8 @@ struct Worker<'a> {
     index: u32,
     log: &'a [AtomicU64],
     random: u64,
+    /// From this operation on it only ticks: its killer is armed.
+    fatal_from: u64,
     /// Its nodes: id and tag.
     own: Vec<(u64, u64)>,
     /// Fields that it made: the newer node is its own.
@@ -49,6 +51,12 @@ pub(crate) fn work(task: &Task, arena: &Arena) -> Result<(), TortureError> {
         index: task.index,
         log: arena.log(task.index),
         random: task.options.seed.rotate_left(17) ^ u64::from(task.index),
+        // Every other victim dies ticking: no other change touches as many records.
+        fatal_from: if task.victim.0 > 0 && task.index.is_multiple_of(2) {
+            task.victim.0
+        } else {
+            u64::MAX
+        },
         own: Vec::new(),
         fields: Vec::new(),
         ahead: HashMap::new(),
@@ -94,7 +102,8 @@ impl Worker<'_> {
     /// The first operation creates a node; the others are drawn.
     fn choose(&mut self, number: u64) -> Result<Operation, TortureError> {
         let all = u64::from(self.options.processes) * self.options.updates;
-        if number > 0 && self.below(all.max(10 * TICKS)) < TICKS {
+        let tick = number > 0 && self.below(all.max(10 * TICKS)) < TICKS;
+        if tick || number >= self.fatal_from {
             return Ok(Operation::Tick);
         }
         let drawn = if number == 0 { 0 } else { self.below(100) };
