@@ -21,7 +21,6 @@ mod networks;
 pub mod physics;
 mod query;
 mod records;
-mod stub;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use commonhold_runtime::core::guard::Previous;
-use commonhold_runtime::{Changes, Error, Guard, GuardOptions, Handle, Held, Runtime, Table};
+use commonhold_runtime::{Changes, Error, Guard, GuardOptions, Handle, Held, Ids, Runtime, Table};
 use serde::Serialize;
 
 use super::error::NetworkError;
@@ -15,7 +15,6 @@ use super::records::{
     FIELDS, Field, HarmonicPattern, NODES, NewNode, Node, PATTERNS, StoredField, StoredNode,
     StoredPattern, field_key, node_key,
 };
-use super::stub::Ids;
 
 /// The guard of all changes over several records.
 pub const GUARD: &str = "resonance";
