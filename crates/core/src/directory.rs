@@ -442,10 +442,9 @@ impl Handle {
 }
 
 fn same_name(new: &NewName<'_>, old: &Descriptor) -> bool {
-    let same = old.name == new.name && old.labels == new.labels;
-    // One metric has one kind, whatever its labels.
-    let clash = old.name == new.name && old.kind != new.kind;
-    old.kind.shares_names_with(new.kind) && (same || clash)
+    // Labels make another metric, of the same kind. A guard has none: what stands there says how it is shown.
+    let other = new.kind != NameKind::Guard && new.kind == old.kind && old.labels != new.labels;
+    old.name == new.name && old.kind.shares_names_with(new.kind) && !other
 }
 
 /// What is registered, if it is what is asked for.

@@ -154,6 +154,14 @@ pub enum Error {
         /// Pages that were free.
         free: usize,
     },
+    /// Another change was committed under the guard since this one was planned.
+    #[error(
+        "guard `{guard}`: another change was committed in this section since this one was begun; plan it anew"
+    )]
+    StalePlan {
+        /// The guard.
+        guard: String,
+    },
     /// A change of several records is decided, but not made wholly.
     #[error(
         "guard `{guard}`: the change is decided but not wholly made: {why}; the guard's next holder finishes it"

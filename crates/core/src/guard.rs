@@ -109,6 +109,8 @@ pub struct Grant {
     pub waited: Duration,
     /// Whether a change was left unfinished: by the one before, or by this one.
     pub(crate) unfinished: std::cell::Cell<bool>,
+    /// How many changes were committed under it.
+    pub(crate) serial: std::cell::Cell<u64>,
     generation: u64,
 }
 
@@ -129,6 +131,12 @@ impl Grant {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.word.number()
+    }
+
+    /// How many changes were committed under this grant: a plan is good as long as it stays the same.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial.get()
     }
 
     /// What commits under this grant carry.
@@ -181,9 +189,7 @@ impl Handle {
         let limit = hold_limit.map_or(0, |limit| limit.as_nanos().max(1));
         let extra = u64::try_from(limit).unwrap_or(u64::MAX);
         let (kind, width) = (NameKind::Guard, SHARE_WORDS);
-        let known = self.space().find_name(kind, name)?;
-        let labels = known.as_ref().map_or(metrics, |d| &d.labels);
-        let new = NewName { kind, name, unit: "", labels, help: "", extra, width };
+        let new = NewName { kind, name, unit: "", labels: metrics, help: "", extra, width };
         let found = self.register_name(&new)?;
         Ok(GuardRef { index: found.index, share: found.offset, hold_limit_ns: extra })
     }
@@ -203,30 +209,42 @@ impl Handle {
         let word = self.guard_word(guard)?;
         let now = GuardWord::load(word, Ordering::Relaxed);
         let next = now.taken_by(self.entry_index());
-        let at_once = now.holder().is_none() && now.exchange(word, next);
-        let (taken, waited) = if at_once {
-            (next, Duration::ZERO)
-        } else {
-            match self.acquire_slow(guard, word, patience)? {
-                Some(taken) => taken,
-                None => return Ok(None),
+        if now.holder().is_none() && now.exchange(word, next) {
+            self.space().check_whole()?;
+            let grant = self.granted(guard, next, Duration::ZERO);
+            if next.previous() == Previous::Released {
+                return Ok(Some(grant));
             }
-        };
-        self.space().check_whole()?;
+            return match self.finish_or_leave(&grant) {
+                Ok(()) => Ok(Some(grant)),
+                Err(Error::Fenced { .. }) => self.acquire_slow(guard, word, patience),
+                Err(e) => Err(e),
+            };
+        }
+        self.acquire_slow(guard, word, patience)
+    }
+
+    #[inline]
+    fn granted(&self, guard: GuardRef, word: GuardWord, waited: Duration) -> Grant {
         nesting::set(Some((self.space_address(), guard.index)));
-        let previous = taken.previous();
+        let previous = word.previous();
         let unfinished = std::cell::Cell::new(previous != Previous::Released);
         let generation = fork::generation();
-        let grant = Grant { guard, word: taken, previous, waited, unfinished, generation };
-        if previous != Previous::Released
-            && !planted(Fault::NoRollForward)
-            && let Err(e) = self.finish_intent(&grant)
-        {
-            let _ = self.release(&grant);
-            return Err(e);
+        let serial = std::cell::Cell::new(0);
+        Grant { guard, word, previous, waited, unfinished, serial, generation }
+    }
+
+    /// Finishes what the holder before left, or leaves the guard as it was.
+    #[cold]
+    fn finish_or_leave(&self, grant: &Grant) -> Result<(), Error> {
+        let finished =
+            if planted(Fault::NoRollForward) { Ok(()) } else { self.finish_intent(grant) };
+        if finished.is_ok() {
+            grant.unfinished.set(false);
+        } else {
+            let _ = self.release(grant);
         }
-        grant.unfinished.set(false);
-        Ok(Some(grant))
+        finished
     }
 
     /// Leaves the guard.
@@ -314,25 +332,43 @@ impl Handle {
         guard: GuardRef,
         word: &AtomicU64,
         patience: Patience,
-    ) -> Result<Option<(GuardWord, Duration)>, Error> {
+    ) -> Result<Option<Grant>, Error> {
         let deadline = Deadline::after(match patience {
             Patience::Try => Duration::ZERO,
             Patience::Within(limit) => limit,
             Patience::Forever => Duration::MAX,
         });
-        let mut waiter = Waiter { handle: self, guard, word, held: None, leased: false };
-        let taken = waiter.take(patience, &deadline);
-        waiter.leave();
-        let waited = deadline.waited();
-        let space = self.space();
-        let entry = self.entry_index();
-        if !matches!(taken, Ok(None)) {
-            bump(space.share(entry, guard.share + CONTENTIONS)?);
-            let sum = space.share(entry, guard.share + WAITED)?;
-            let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
-            sum.store(sum.load(Ordering::Relaxed).wrapping_add(nanos), Ordering::Relaxed);
+        loop {
+            let mut waiter = Waiter::new(self, guard, word);
+            let taken = waiter.take(patience, &deadline);
+            waiter.leave();
+            if matches!(taken, Ok(None)) {
+                return Ok(None);
+            }
+            let waited = deadline.waited();
+            self.count_wait(guard, waited)?;
+            let Some(taken) = taken? else { return Ok(None) };
+            self.space().check_whole()?;
+            let grant = self.granted(guard, taken, waited);
+            match grant.previous {
+                Previous::Released => return Ok(Some(grant)),
+                _ => match self.finish_or_leave(&grant) {
+                    Ok(()) => return Ok(Some(grant)),
+                    // It took longer than the hold limit: somebody else finishes it; wait again.
+                    Err(Error::Fenced { .. }) => {}
+                    Err(e) => return Err(e),
+                },
+            }
         }
-        Ok(taken?.map(|taken| (taken, waited)))
+    }
+
+    fn count_wait(&self, guard: GuardRef, waited: Duration) -> Result<(), Error> {
+        let (space, entry) = (self.space(), self.entry_index());
+        bump(space.share(entry, guard.share + CONTENTIONS)?);
+        let sum = space.share(entry, guard.share + WAITED)?;
+        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        sum.store(sum.load(Ordering::Relaxed).wrapping_add(nanos), Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -14,11 +14,20 @@
 //! A key that was not there is inserted only if the guard is still held *after* the look at the index, against which
 //! the insert's exchange is made; and one that is there with this or a later number was inserted already.
 //!
+//! **No room**: new records go in first. Is there no room for one of them, and nobody relies on the change (its holder
+//! is told so, or is gone), those that went in are deleted again, and nothing was changed. A key that another guard took
+//! meanwhile counts as no room. For a holder that was fenced off and lives the change is decided: it waits for room,
+//! and leaves such a key to the other guard.
+//!
 //! **Crash**: before (4) nothing happened, and the sweep frees the cells, which no head leads to. From (4) on the
-//! cells are led to, and are left alone until the next holder, or the steward, has finished the change.
+//! cells are led to, and are left alone until the next holder, or the steward, has made them his and finished the
+//! change.
 //!
 //! A change of one record needs no intent: its commit is the decision. Only under a hold limit it has one too, because
 //! there (4) is what a holder that was fenced off cannot do any more.
+//!
+//! **What it does not give**: the store gets the records of a change as it gets all others, maybe in two transactions;
+//! after a crash of the machine, not of processes, it may have one without the other.
 //!
 //! **Sources**: redo logging and idempotent replay as in J. Gray and A. Reuter, "Transaction Processing" (1993), ch. 9.
 
@@ -150,6 +159,21 @@ impl Space {
         Ok(false)
     }
 
+    /// Guards whose last change is decided and not wholly made.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn unfinished_guards(&self) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        for guard in self.names()?.into_iter().filter(|d| d.kind == NameKind::Guard) {
+            let word = self.name_entry(guard.index)?.warm(INTENT)?;
+            if Head::load(word, Ordering::Acquire).cell() != NO_CELL {
+                names.push(guard.name);
+            }
+        }
+        Ok(names)
+    }
+
     /// How many cells of intents are in use.
     ///
     /// # Errors
@@ -177,6 +201,7 @@ impl Handle {
         table: usize,
         key: &str,
     ) -> Result<Option<(RecordRef, Snapshot)>, Error> {
+        self.check_finished(grant)?;
         loop {
             self.check_held(grant)?;
             let Some(record) = self.locate(table, key)? else { return Ok(None) };
@@ -211,32 +236,61 @@ impl Handle {
     }
 
     /// Makes a planned change of records that were looked at under the guard: all of it or, when it is an error other
-    /// than [`Error::Unfinished`], nothing of it.
+    /// than [`Error::Unfinished`], nothing of it. `serial` is [`Grant::serial`] of before the first look.
     ///
     /// # Errors
-    /// [`Error::Fenced`] when the guard was taken from this holder; [`Error::IntentFull`]; [`Error::Unfinished`] when
-    /// a record found no room: then the next holder finishes it.
-    pub fn commit_planned(&self, grant: &Grant, planned: &[Planned]) -> Result<(), Error> {
-        let alone = planned.len() == 1 && !grant.guard.has_hold_limit();
+    /// [`Error::StalePlan`] when another change was committed since; [`Error::Fenced`] when the guard was taken from
+    /// this holder; [`Error::IntentFull`]; [`Error::Full`]; [`Error::Unfinished`] when an update found no room: then the
+    /// next holder finishes it.
+    pub fn commit_planned(
+        &self,
+        grant: &Grant,
+        serial: u64,
+        planned: &[Planned],
+    ) -> Result<(), Error> {
         if planned.is_empty() {
             return Ok(());
         }
+        self.check_finished(grant)?;
+        if grant.serial.get() != serial {
+            let guard = self.space().guard_name(grant.guard.index);
+            return Err(Error::StalePlan { guard });
+        }
+        grant.serial.set(serial + 1);
+        let alone = planned.len() == 1 && !grant.guard.has_hold_limit();
         if alone || planted(Fault::NoIntent) {
             self.check_held(grant)?;
-            return planned.iter().try_for_each(|p| self.make(grant, grant.fence(), p));
+            let no_room = self.make_all(grant, grant.fence(), planned, true)?;
+            return no_room.map_or(Ok(()), Err);
         }
-        let (head, cells) = self.publish_intent(grant, planned)?;
-        let made = planned.iter().try_for_each(|p| self.make(grant, grant.fence(), p));
-        if let Err(e) = made {
-            if matches!(e, Error::Fenced { .. }) {
-                // Decided before, so who took the guard finishes it.
-                return Ok(());
-            }
-            grant.unfinished.set(true);
-            let guard = self.space().guard_name(grant.guard.index);
-            return Err(Error::Unfinished { guard, why: e.to_string() });
+        // Whatever happens from here on, who gets the guard next looks.
+        grant.unfinished.set(true);
+        let published = self.publish_intent(grant, planned);
+        grant.unfinished.set(published.is_ok());
+        let (head, cells) = published?;
+        let no_room = match self.make_all(grant, grant.fence(), planned, true) {
+            Ok(no_room) => no_room,
+            // It is decided, and who took the guard finishes it.
+            Err(Error::Fenced { .. }) => return Ok(()),
+            Err(e) => return Err(self.unfinished(grant, &e.to_string())),
+        };
+        self.clear_intent(grant, head, &cells)?;
+        grant.unfinished.set(false);
+        no_room.map_or(Ok(()), Err)
+    }
+
+    /// Whether everything that was decided under the guard is made.
+    fn check_finished(&self, grant: &Grant) -> Result<(), Error> {
+        if grant.unfinished.get() {
+            return Err(self.unfinished(grant, "a change before it in the same section is not"));
         }
-        self.clear_intent(grant, head, &cells)
+        Ok(())
+    }
+
+    #[cold]
+    fn unfinished(&self, grant: &Grant, why: &str) -> Error {
+        let guard = self.space().guard_name(grant.guard.index);
+        Error::Unfinished { guard, why: why.to_owned() }
     }
 
     /// Steps 3 and 4: where the intent stands, and its cells.
@@ -253,6 +307,7 @@ impl Handle {
             return Err(damaged(before.bits()));
         }
         let mut bytes = grant.fence().bits().to_le_bytes().to_vec();
+        bytes.extend(self.word().bits().to_le_bytes());
         planned.iter().for_each(|p| p.encode(&mut bytes));
         let cells = self.claim_intent(grant, bytes.len().div_ceil(INTENT_BYTES))?;
         let first = self.write_intent(&cells, &bytes)?;
@@ -270,6 +325,7 @@ impl Handle {
         let space = self.space();
         let count = space.catalogue().named.intents;
         let deadline = Deadline::after(self.room_wait());
+        let mut reaped = false;
         loop {
             let mut cells = Vec::with_capacity(needed);
             for index in 0..count {
@@ -288,6 +344,11 @@ impl Handle {
             }
             let free = cells.len();
             space.free_intent(&cells);
+            if !reaped {
+                reaped = true;
+                space.reap(false)?;
+                continue;
+            }
             if needed > count as usize || deadline.left().is_none() {
                 let guard = space.guard_name(grant.guard.index);
                 return Err(Error::IntentFull { guard, needed, free });
@@ -347,37 +408,87 @@ impl Handle {
         if head.cell() == NO_CELL {
             return Ok(());
         }
-        let cells = self.space().intent_chain(head.cell())?;
+        let cells = self.take_over(grant, head)?;
         let bytes = self.space().intent_bytes(&cells)?;
         // Were it not ours any more, it might have been freed under the copy.
         fence(Ordering::Acquire);
         self.check_held(grant)?;
-        let unfinished = |e: Error| match e {
-            e @ (Error::Fenced { .. } | Error::Corrupt { .. } | Error::Truncated { .. }) => e,
-            e => {
-                let guard = self.space().guard_name(grant.guard.index);
-                Error::Unfinished { guard, why: e.to_string() }
-            }
-        };
-        let (published, mut rest) = bytes.split_first_chunk().ok_or(damaged(0))?;
-        let published = Fence::from_bits(u64::from_le_bytes(*published));
+        let ([published, word], mut rest) = first_words(&bytes).ok_or(damaged(0))?;
+        let mut planned = Vec::new();
         while !rest.is_empty() {
             let decoded = Planned::decode(self.space(), rest);
-            let (planned, behind) = decoded.ok_or_else(|| damaged(rest.len() as u64))?;
-            self.make(grant, published, &planned).map_err(unfinished)?;
+            let (next, behind) = decoded.ok_or_else(|| damaged(rest.len() as u64))?;
+            planned.push(next);
             rest = behind;
         }
-        self.clear_intent(grant, head, &cells)
+        // Nobody is told of it any more: then it may also not be made.
+        let publisher = Word::from_bits(word);
+        let entry = self.space().entry(publisher.owner())?;
+        let gone = Word::load(entry.word, Ordering::Acquire) != publisher;
+        match self.make_all(grant, Fence::from_bits(published), &planned, gone) {
+            Ok(_) => self.clear_intent(grant, head, &cells),
+            Err(e @ (Error::Fenced { .. } | Error::Corrupt { .. } | Error::Truncated { .. })) => {
+                Err(e)
+            }
+            Err(e) => Err(self.unfinished(grant, &e.to_string())),
+        }
     }
 
-    /// Step 5 of one record, which `published` decided; nothing when it was made before.
+    /// Makes the cells of an intent this holder's, so that they are swept if he dies and nobody else's if he lives.
+    fn take_over(&self, grant: &Grant, head: Head) -> Result<Vec<Owned>, Error> {
+        let mut cells = self.space().intent_chain(head.cell())?;
+        for owned in &mut cells {
+            let cell = self.space().intent_cell(owned.index)?;
+            let word = owned.word.claimed_by(self.entry_index());
+            let mine = owned.word.phase() == Phase::Owned && owned.word.exchange(cell.word, word);
+            if !mine {
+                self.check_held(grant)?;
+                return Err(damaged(owned.word.bits()));
+            }
+            owned.word = word;
+        }
+        Ok(cells)
+    }
+
+    /// Step 5, new records first. With `may_drop`, what finds no room undoes them, and is what is returned.
+    fn make_all(
+        &self,
+        grant: &Grant,
+        published: Fence,
+        planned: &[Planned],
+        may_drop: bool,
+    ) -> Result<Option<Error>, Error> {
+        for (done, new) in planned.iter().enumerate().filter(|(_, p)| p.seen.is_none()) {
+            match self.make_new(grant, published, new) {
+                Err(e @ (Error::Full { .. } | Error::Guarded { .. })) if may_drop => {
+                    let made = planned.get(..done).unwrap_or_default();
+                    made.iter().try_for_each(|p| self.unmake_new(grant, published, p))?;
+                    return Ok(Some(e));
+                }
+                Ok(()) | Err(Error::Guarded { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        planned.iter().try_for_each(|p| self.make(grant, published, p))?;
+        Ok(None)
+    }
+
+    /// Step 5 of one record that was there, or came meanwhile; nothing when it was made before.
     fn make(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
-        let Some((record, version)) = planned.seen else {
-            return self.make_new(grant, published, planned);
+        let (record, version) = match planned.seen {
+            Some((record, version)) => (record, Some(version)),
+            None => match self.locate(planned.table, &planned.key)? {
+                Some(record) => (record, None),
+                None => return Ok(()),
+            },
         };
         let due = |seen: &Snapshot| {
             self.check_held(grant).map_err(Stop::Failed)?;
-            if seen.version == version { Ok(()) } else { Err(Stop::Made) }
+            let made = match version {
+                Some(version) => seen.version != version,
+                None => is_made(seen.fence, published),
+            };
+            if made { Err(Stop::Made) } else { Ok(()) }
         };
         let Some(payload) = &planned.next else {
             return ended(self.delete_under(planned.table, record, grant.fence(), due));
@@ -388,32 +499,42 @@ impl Handle {
             next.extend_from_slice(payload);
             Ok(())
         };
-        ended(self.exchange(planned.table, terms, step))
+        match ended(self.exchange(planned.table, terms, step)) {
+            Err(Error::Guarded { .. }) if version.is_none() => Ok(()),
+            other => other,
+        }
     }
 
-    /// Step 5 of a record that was not there.
+    /// Step 5 of a record that was not there. One that came meanwhile is left for [`Handle::make`].
     fn make_new(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
         let (table, key, fence) = (planned.table, &planned.key, grant.fence());
         let Some(payload) = &planned.next else { return Ok(()) };
-        loop {
-            let allow = || self.check_held(grant);
-            let record = match self.insert_under(table, key, payload, fence, &allow)? {
-                Inserted::Committed(_) => return Ok(()),
-                Inserted::Exists(record) => record,
-            };
-            let step = |seen: &Snapshot, next: &mut Vec<u8>| -> Result<(), Stop> {
-                self.check_held(grant).map_err(Stop::Failed)?;
-                if seen.fence.guard() == published.guard() && seen.fence.may_displace(published) {
-                    return Err(Stop::Made);
-                }
-                next.extend_from_slice(payload);
-                Ok(())
-            };
-            let terms = Terms { record, delete: false, fence };
-            match self.exchange(table, terms, step) {
-                Ok(None) => {} // gone again
-                other => return ended(other),
-            }
+        let allow = || self.check_held(grant);
+        let record = match self.insert_under(table, key, payload, fence, &allow)? {
+            Inserted::Committed(_) => return Ok(()),
+            Inserted::Exists(record) => record,
+        };
+        let found = self.read_at(table, record, |seen| seen.fence)?.unwrap_or_default();
+        if found == Fence::NONE || found.guard() == published.guard() {
+            return Ok(());
+        }
+        Err(self.space().refused_by_fence(table, fence, found))
+    }
+
+    /// Takes a new record out again that went in under this change.
+    fn unmake_new(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
+        if planned.seen.is_some() {
+            return Ok(());
+        }
+        let Some(record) = self.locate(planned.table, &planned.key)? else { return Ok(()) };
+        let ours = |seen: &Snapshot| {
+            self.check_held(grant).map_err(Stop::Failed)?;
+            if is_made(seen.fence, published) { Ok(()) } else { Err(Stop::Made) }
+        };
+        // What came meanwhile without a guard, or is another one's, stays.
+        match ended(self.delete_under(planned.table, record, grant.fence(), ours)) {
+            Err(Error::Guarded { .. }) => Ok(()),
+            other => other,
         }
     }
 
@@ -423,21 +544,37 @@ impl Handle {
     /// # Errors
     /// As [`Handle::acquire`].
     pub fn finish_left_intents(&self) -> Result<u32, Error> {
-        let mut finished = 0;
+        let (mut finished, mut failed) = (0, Ok(()));
         for guard in self.space().left_guards()? {
-            let head =
-                Head::load(self.space().name_entry(guard.index)?.warm(INTENT)?, Ordering::Acquire);
-            if head.cell() == NO_CELL {
+            let word = self.space().name_entry(guard.index)?.warm(INTENT)?;
+            if Head::load(word, Ordering::Acquire).cell() == NO_CELL {
                 continue;
             }
-            if let Some(grant) = self.acquire(guard, Patience::Try)? {
-                grant.unfinished.set(true); // for the next one to be told
-                self.release(&grant)?;
-                finished += 1;
+            match self.acquire(guard, Patience::Try) {
+                Ok(Some(grant)) => {
+                    grant.unfinished.set(true); // for the next one to be told
+                    // Fenced: somebody else has it, who finishes what is left.
+                    let _ = self.release(&grant);
+                    finished += 1;
+                }
+                Ok(None) => {}
+                Err(e) => failed = failed.and(Err(e)),
             }
         }
-        Ok(finished)
+        failed.map(|()| finished)
     }
+}
+
+/// The first two words of an intent, and what follows.
+fn first_words(bytes: &[u8]) -> Option<([u64; 2], &[u8])> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    let (second, rest) = rest.split_first_chunk()?;
+    Some(([*first, *second].map(u64::from_le_bytes), rest))
+}
+
+/// Whether a version with the fence `found` is what the change that `published` decided made of a new record.
+fn is_made(found: Fence, published: Fence) -> bool {
+    found.guard() == published.guard() && found.may_displace(published)
 }
 
 /// Whether a record with this fence is changed by the holder of `grant` alone.

@@ -102,6 +102,9 @@ fn drain_and_remove(
         let why = drained.err().map(|e| format!(" ({e})")).unwrap_or_default();
         let space = Arc::clone(runtime.space());
         drop(runtime);
+        if let Some(guard) = space.unfinished_guards()?.into_iter().next() {
+            return Err(OpenError::Unfinished { path: path.to_owned(), guard });
+        }
         let versions = unstored(&space)?;
         if versions > 0 {
             return Err(OpenError::NotStored { path: path.to_owned(), versions, why });

@@ -64,6 +64,7 @@ pub struct Held<'a> {
 pub struct Changes<'a> {
     handle: &'a Handle,
     grant: &'a Grant,
+    serial: u64,
     entries: BTreeMap<(usize, String), Entry>,
 }
 
@@ -76,6 +77,9 @@ struct Entry {
     /// Its state as planned.
     now: Option<Vec<u8>>,
 }
+
+/// What a section gave, and whether it held the guard to its end.
+type Ran<R> = (R, Result<(), Error>);
 
 /// Leaves the guard also when the section panics.
 struct Leave<'a> {
@@ -143,7 +147,7 @@ impl<H: Borrow<Handle>> Guard<H> {
     /// the hold limit and the guard was taken from it: what it committed before stands.
     pub fn with<R>(&self, section: impl FnOnce(&Held<'_>) -> R) -> Result<R, Error> {
         match self.run(Patience::Forever, section)? {
-            Some(result) => Ok(result),
+            Some((result, left)) => left.map(|()| result),
             None => Err(self.nobody()),
         }
     }
@@ -153,7 +157,8 @@ impl<H: Borrow<Handle>> Guard<H> {
     /// # Errors
     /// As [`Guard::with`].
     pub fn try_with<R>(&self, section: impl FnOnce(&Held<'_>) -> R) -> Result<Option<R>, Error> {
-        self.run(Patience::Try, section)
+        let run = self.run(Patience::Try, section)?;
+        run.map(|(result, left)| left.map(|()| result)).transpose()
     }
 
     /// Like [`Guard::with`], and waits at most `limit`.
@@ -166,7 +171,7 @@ impl<H: Borrow<Handle>> Guard<H> {
         section: impl FnOnce(&Held<'_>) -> R,
     ) -> Result<R, Error> {
         match self.run(Patience::Within(limit), section)? {
-            Some(result) => Ok(result),
+            Some((result, left)) => left.map(|()| result),
             None => Err(self.nobody()),
         }
     }
@@ -174,32 +179,37 @@ impl<H: Borrow<Handle>> Guard<H> {
     /// Plans a change of several records under the guard, and makes it when `plan` returns `Ok`: wholly, or not at all.
     ///
     /// # Errors
-    /// What `plan` returns, and nothing was changed; as [`Guard::with`]; as [`Changes::commit`].
+    /// What `plan` returns, and nothing was changed; as [`Changes::commit`]; [`Error::Nested`], [`Error::Unfinished`] as
+    /// [`Guard::with`].
     pub fn change<R, E: From<Error>>(
         &self,
         plan: impl FnOnce(&mut Changes<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let made = self.with(|held| {
+        let made = self.run(Patience::Forever, |held| {
             let mut changes = held.changes();
             let result = plan(&mut changes)?;
             changes.commit()?;
             Ok(result)
-        });
-        made.map_err(E::from)?
+        })?;
+        match made {
+            // Made is made, even if the guard was taken away afterwards.
+            Some((result, _)) => result,
+            None => Err(self.nobody().into()),
+        }
     }
 
+    /// What the section gave, and whether it held the guard to its end; `None` when it did not get it.
     fn run<R>(
         &self,
         patience: Patience,
         section: impl FnOnce(&Held<'_>) -> R,
-    ) -> Result<Option<R>, Error> {
+    ) -> Result<Option<Ran<R>>, Error> {
         let handle = self.handle.borrow();
         let Some(grant) = handle.acquire(self.guard, patience)? else { return Ok(None) };
         let mut leave = Leave { handle, grant: &grant, left: false };
         let result = section(&Held { handle, grant: &grant });
         leave.left = true;
-        handle.release(&grant)?;
-        Ok(Some(result))
+        Ok(Some((result, handle.release(&grant))))
     }
 
     /// Only [`Patience::Try`] gives up without an error.
@@ -252,7 +262,7 @@ impl<'a> Held<'a> {
     #[must_use]
     pub fn changes(&self) -> Changes<'a> {
         let (handle, grant) = (self.handle, self.grant);
-        Changes { handle, grant, entries: BTreeMap::new() }
+        Changes { handle, grant, serial: grant.serial(), entries: BTreeMap::new() }
     }
 }
 
@@ -345,8 +355,9 @@ impl Changes<'_> {
     /// Makes the change: all of it, or, when it is an error other than [`Error::Unfinished`], nothing of it.
     ///
     /// # Errors
-    /// [`Error::Fenced`] when the guard was taken from this holder; [`Error::IntentFull`] when the change is too large;
-    /// [`Error::Unfinished`] when a record found no room: the guard's next holder finishes it then.
+    /// [`Error::Fenced`] when the guard was taken from this holder; [`Error::Full`], [`Error::IntentFull`];
+    /// [`Error::StalePlan`] when another change was committed since this one was begun; [`Error::Unfinished`] when an
+    /// update found no room: the guard's next holder finishes it then.
     pub fn commit(self) -> Result<(), Error> {
         let planned = self.entries.into_iter().filter_map(|((table, key), entry)| {
             let nothing = entry.seen.is_none() && entry.now.is_none();
@@ -356,7 +367,7 @@ impl Changes<'_> {
         let mut planned: Vec<(usize, Planned)> = planned.collect();
         planned.sort_by_key(|(order, _)| *order);
         let planned: Vec<Planned> = planned.into_iter().map(|(_, planned)| planned).collect();
-        self.handle.commit_planned(self.grant, &planned)
+        self.handle.commit_planned(self.grant, self.serial, &planned)
     }
 
     fn look(&mut self, table: usize, key: &str) -> Result<&mut Entry, Error> {

@@ -97,6 +97,14 @@ pub enum OpenError {
         /// Its file.
         path: PathBuf,
     },
+    /// A change of several records is decided and not wholly made.
+    #[error("segment {}: a change under guard `{guard}` is not wholly made; take the guard once, which finishes it, or use --force to leave half of it in the store", path.display())]
+    Unfinished {
+        /// Its file.
+        path: PathBuf,
+        /// The guard.
+        guard: String,
+    },
     /// What is in memory is not in the store.
     #[error("segment {} holds {versions} versions or counters that the store has not{why}; drain it first, or use --force to lose them", path.display())]
     NotStored {

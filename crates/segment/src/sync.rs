@@ -276,6 +276,7 @@ pub mod model {
         static VICTIM: Cell<Option<(ThreadId, u32)>> = const { Cell::new(None) };
         static SLEEPERS: RefCell<Vec<(usize, Thread)>> = const { RefCell::new(Vec::new()) };
         static EVERY_SWITCH: Cell<bool> = const { Cell::new(false) };
+        static MEANWHILE: RefCell<Option<(u32, Meanwhile)>> = const { RefCell::new(None) };
     }
 
     loom::lazy_static! {
@@ -289,6 +290,9 @@ pub mod model {
         EVERY_SWITCH.set(on);
     }
 
+    /// What others do while somebody is stopped.
+    type Meanwhile = Box<dyn FnOnce()>;
+
     /// What a victim's stack is unwound with.
     struct Killed;
 
@@ -297,6 +301,7 @@ pub mod model {
         PLANTED.set(fault);
         VICTIM.set(None);
         SLEEPERS.with_borrow_mut(Vec::clear);
+        MEANWHILE.set(None);
     }
 
     /// Whether `fault` is planted.
@@ -318,12 +323,38 @@ pub mod model {
         }
     }
 
+    /// Runs `work`, stops it before its access number `steps` (from 0) to shared memory, lets `meanwhile` happen, and
+    /// goes on; whether it came so far. Nobody else works in the model then.
+    pub fn stops_after<T>(
+        steps: u32,
+        work: impl FnOnce() -> T,
+        meanwhile: impl FnOnce() + 'static,
+    ) -> (T, bool) {
+        MEANWHILE.set(Some((steps, Box::new(meanwhile))));
+        let done = work();
+        (done, MEANWHILE.take().is_none())
+    }
+
+    /// Before each access: who is to be stopped here is, while others work.
+    fn stop() {
+        let due = MEANWHILE.with_borrow_mut(|stop| match stop.take() {
+            Some((0, meanwhile)) => Some(meanwhile),
+            Some((left, meanwhile)) => {
+                *stop = Some((left - 1, meanwhile));
+                None
+            }
+            None => None,
+        });
+        due.into_iter().for_each(|meanwhile| meanwhile());
+    }
+
     /// Before each access: the victim may die here. False while a failed model unwinds: loom is not there
     /// any more for those who are then dropped.
     fn step() -> bool {
         if std::thread::panicking() {
             return false;
         }
+        stop();
         if let Some((victim, left)) = VICTIM.get()
             && victim == current().id()
         {

@@ -36,25 +36,26 @@ pub struct GuardFigures {
 
 impl Space {
     /// For the sweep: takes the guards of the dead from them. Their entries are not free yet, so what a guard's word
-    /// says of one of them it says of a dead one.
+    /// says of one of them it says of a dead one. Wakes who sleeps for a guard that is free.
     pub(crate) fn sweep_guards(&self, dead: &DeadSet) -> Result<(), Error> {
         if dead.is_empty() || planted(Fault::NoGuardSweep) {
             return Ok(());
         }
         for guard in self.names()?.iter().filter(|d| d.kind == NameKind::Guard) {
             let word = self.name_entry(guard.index)?.hot(WORD)?;
-            loop {
+            let left = loop {
                 let now = GuardWord::load(word, Ordering::Acquire);
-                if !now.holder().is_some_and(|holder| dead.has(self, holder)) {
-                    break;
-                }
                 let left = now.left(Previous::Died);
-                if now.exchange(word, left) {
-                    if left.has_waiters() {
-                        wake_next(word, left);
-                    }
-                    break;
+                if !now.holder().is_some_and(|holder| dead.has(self, holder)) {
+                    break now;
                 }
+                if now.exchange(word, left) {
+                    break left;
+                }
+            };
+            // Also who died after he left it, or on being woken, may have left somebody sleeping.
+            if left.holder().is_none() && left.has_waiters() {
+                wake_next(word, left);
             }
         }
         Ok(())

@@ -17,16 +17,20 @@ use crate::wait::Deadline;
 
 /// One who waits for a guard.
 pub(super) struct Waiter<'a> {
-    pub(super) handle: &'a Handle,
-    pub(super) guard: GuardRef,
-    pub(super) word: &'a AtomicU64,
+    handle: &'a Handle,
+    guard: GuardRef,
+    word: &'a AtomicU64,
     /// The hold that is under way, and since when it is watched, in nanoseconds.
-    pub(super) held: Option<(GuardWord, u64)>,
-    /// Whether he looks after the holder.
-    pub(super) leased: bool,
+    held: Option<(GuardWord, u64)>,
+    /// Until when it is he who looks after the holder.
+    leased: Option<u64>,
 }
 
-impl Waiter<'_> {
+impl<'a> Waiter<'a> {
+    pub(super) fn new(handle: &'a Handle, guard: GuardRef, word: &'a AtomicU64) -> Self {
+        Self { handle, guard, word, held: None, leased: None }
+    }
+
     pub(super) fn take(
         &mut self,
         patience: Patience,
@@ -68,8 +72,9 @@ impl Waiter<'_> {
         }
         let time = monotonic_nanos();
         match self.held {
+            // In a model, where time stands still, any hold may be too long.
             Some((hold, since)) if hold.is_hold_of(now) => {
-                time.saturating_sub(since) > self.guard.hold_limit_ns
+                cfg!(feature = "loom") || time.saturating_sub(since) > self.guard.hold_limit_ns
             }
             _ => {
                 self.held = Some((now, time));
@@ -85,7 +90,7 @@ impl Waiter<'_> {
             return Ok(());
         }
         self.lease()?;
-        let piece = if self.leased { WATCH_PIECE } else { WAIT_PIECE };
+        let piece = if self.leased.is_some() { WATCH_PIECE } else { WAIT_PIECE };
         let waiting = self.handle.entry()?.waiting;
         waiting.store(u64::from(self.guard.index) + 1, Ordering::Relaxed);
         futex_wait(self.word, marked.low_half(), piece.min(left));
@@ -93,15 +98,17 @@ impl Waiter<'_> {
         self.look_after(marked).map(drop)
     }
 
-    /// Takes the lease if nobody has it, or keeps it.
+    /// Takes the lease if nobody has it, or keeps it if nobody has taken it.
     fn lease(&mut self) -> Result<(), Error> {
         let lease = self.lease_word()?;
         let time_ms = monotonic_nanos() / 1_000_000;
-        let ends = lease.load(Ordering::Relaxed);
-        if self.leased || ends < time_ms {
-            let next = time_ms + LEASE_MS;
-            let mine = lease.compare_exchange(ends, next, Ordering::Relaxed, Ordering::Relaxed);
-            self.leased = mine.is_ok();
+        let now = lease.load(Ordering::Relaxed);
+        if self.leased == Some(now) || now < time_ms {
+            let ends = time_ms + LEASE_MS;
+            let mine = lease.compare_exchange(now, ends, Ordering::Relaxed, Ordering::Relaxed);
+            self.leased = mine.is_ok().then_some(ends);
+        } else {
+            self.leased = None;
         }
         Ok(())
     }
@@ -121,11 +128,10 @@ impl Waiter<'_> {
 
     /// He waits no more. Who looked after the holder wakes another one, who does.
     pub(super) fn leave(&mut self) {
-        if self.leased
-            && let Ok(lease) = self.lease_word()
-        {
-            lease.store(0, Ordering::Relaxed);
-            if GuardWord::load(self.word, Ordering::Relaxed).has_waiters() {
+        if let (Some(ends), Ok(lease)) = (self.leased, self.lease_word()) {
+            let ended = lease.compare_exchange(ends, 0, Ordering::Relaxed, Ordering::Relaxed);
+            let waiters = GuardWord::load(self.word, Ordering::Relaxed).has_waiters();
+            if ended.is_ok() && waiters {
                 futex_wake_one(self.word);
             }
         }

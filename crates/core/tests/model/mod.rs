@@ -16,10 +16,21 @@ use commonhold_core::sweep::sweep;
 use commonhold_core::{Committed, Error, Handle, Inserted, RecordRef, Space};
 pub use commonhold_segment::sync::Fault;
 use commonhold_segment::sync::model::{self, plant};
-use commonhold_segment::{NewSegment, Segment};
+use commonhold_segment::{NamedGeometry, NewSegment, Segment};
 
 /// A segment of one table, "t", with one field, and one lane. No cells: as few as the protocol needs.
 pub fn space_of(history: History, slots: u32, cells: u32, participants: u32) -> Arc<Space> {
+    space_with(history, slots, cells, participants, NamedGeometry::default())
+}
+
+/// Like [`space_of`], with names.
+pub fn space_with(
+    history: History,
+    slots: u32,
+    cells: u32,
+    participants: u32,
+    named: NamedGeometry,
+) -> Arc<Space> {
     let schema = Schema::new(vec!["n:i64".parse().unwrap()]).unwrap();
     let mut table =
         TableSpec { history, slots, cells, key_bytes: 1, ..TableSpec::new("t", schema) };
@@ -27,6 +38,7 @@ pub fn space_of(history: History, slots: u32, cells: u32, participants: u32) -> 
         table.cells = table.cells_min(participants);
     }
     let catalogue = Catalogue::new(participants, 1, vec![table]).unwrap();
+    let catalogue = catalogue.with_named(named).unwrap();
     let json = catalogue.to_json();
     let new = NewSegment {
         geometry: geometry_of(&catalogue),
@@ -202,6 +214,17 @@ pub fn dies_after<T>(steps: u32, work: impl FnOnce() -> T) -> Option<T> {
     done
 }
 
+/// See [`commonhold_segment::sync::model::stops_after`]; stops are counted for [`at_every_step`].
+pub fn stops_after<T>(
+    steps: u32,
+    work: impl FnOnce() -> T,
+    meanwhile: impl FnOnce() + 'static,
+) -> T {
+    let (done, stopped) = model::stops_after(steps, work, meanwhile);
+    KILLS.set(KILLS.get() + u64::from(stopped));
+    done
+}
+
 /// A death that is the same in every run of [`at_every_step`].
 pub fn died_after<T>(steps: u32, work: impl FnOnce() -> T) -> Option<T> {
     model::dies_after(steps, work)
@@ -241,6 +264,21 @@ pub fn at_every_step(
             return println!("{name}: {steps} steps, {count} executions, {seconds:.1} s");
         }
     }
+}
+
+/// Holds in each case, with nobody else at work.
+pub fn holds_each<T: Copy + Send + Sync + 'static>(
+    name: &str,
+    cases: impl Iterator<Item = T>,
+    model: impl Fn(T) + Clone + Send + Sync + 'static,
+) {
+    let start = Instant::now();
+    let mut count = 0;
+    for case in cases {
+        let model = model.clone();
+        count += run(1, None, move || model(case));
+    }
+    println!("{name}: {count} executions, {:.1} s", start.elapsed().as_secs_f64());
 }
 
 fn run(bound: usize, fault: Option<Fault>, model: impl Fn() + Send + Sync + 'static) -> u64 {
