@@ -10,6 +10,7 @@ use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
 use crate::metrics::Metrics;
+use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Set(Set),
     Add(Add),
     Delete(Delete),
+    Counter(CounterCommand),
+    Ids(IdsCommand),
     Scan(Scan),
     Dump(Dump),
     History(History),
@@ -107,6 +110,8 @@ impl Cli {
             Command::Set(c) => c.run(globals),
             Command::Add(c) => c.run(globals),
             Command::Delete(c) => c.run(globals),
+            Command::Counter(c) => c.run(globals),
+            Command::Ids(c) => c.run(globals),
             Command::Scan(c) => c.run(globals),
             Command::Dump(c) => c.run(globals),
             Command::History(c) => c.run(globals),

@@ -104,7 +104,7 @@ pub(crate) fn close(runtime: Runtime) -> Done {
     match admin::unstored(&space)? {
         0 => Ok(()),
         versions => Err(Failure::failed(format!(
-            "committed in memory, but the store still lacks {versions} of the segment's versions: {why}; \
+            "committed in memory, but the store still lacks {versions} of the segment's versions or counters: {why}; \
              `commonhold drain` tries again"
         ))),
     }

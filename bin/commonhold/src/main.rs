@@ -15,6 +15,7 @@ mod follow;
 mod inspect;
 mod looks;
 mod metrics;
+mod names;
 mod output;
 mod parse;
 mod plan;

@@ -42,8 +42,8 @@ pub use commonhold_systems as systems;
 pub mod prelude {
     pub use commonhold_runtime::core::catalogue::History;
     pub use commonhold_runtime::{
-        Bytes, Change, Commit, Config, DynamicTable, Error, Handle, Json, OpenError, Record,
-        Refusal, Runtime, Table, TableConfig, Text, Timestamp, UpdateError,
+        Bytes, Change, Commit, Config, Counter, DynamicTable, Error, Handle, Ids, Json, OpenError,
+        Record, Refusal, Runtime, Table, TableConfig, Text, Timestamp, UpdateError,
     };
 }
 

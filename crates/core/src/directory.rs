@@ -285,6 +285,34 @@ impl Space {
         self.whole(self.walk_names(head, Head::from_bits(0), same))
     }
 
+    /// Calls `visit` with the entry of every name of `kind`, the last registered first. Reads no text.
+    pub(crate) fn each_name_of(
+        &self,
+        kind: NameKind,
+        mut visit: impl FnMut(u16) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut at = Head::load(self.registry()?, Ordering::Acquire);
+        for _ in 0..=self.catalogue().named.names {
+            if at.cell() == NO_CELL {
+                return Ok(());
+            }
+            let index = u16::try_from(at.cell()).map_err(|_| damaged(at.cell() as usize))?;
+            let fixed = self.name_entry(index)?.descriptor();
+            let ([_, before, shape, ..], _) = fixed.ok_or_else(|| damaged(index.into()))?;
+            if shape.load(Ordering::Relaxed) & 0xffff == kind.code() {
+                visit(index)?;
+            }
+            at = Head::load(before, Ordering::Relaxed);
+        }
+        Err(damaged(at.cell() as usize))
+    }
+
+    /// The descriptor of an entry that is on the list.
+    pub(crate) fn descriptor(&self, index: u16) -> Result<Descriptor, Error> {
+        let read = self.name_entry(index)?.read(index).map(|(descriptor, _)| descriptor);
+        read.ok_or_else(|| damaged(index.into()))
+    }
+
     /// A word of a participant's share.
     #[inline]
     pub(crate) fn share(&self, entry: u16, at: u32) -> Result<&AtomicU64, Error> {

@@ -206,6 +206,24 @@ pub enum Error {
         /// Its value.
         limit: u32,
     },
+    /// A counter that cannot hold the sum; nothing was added.
+    #[error("counter `{name}`: {value} + {add} does not fit in 64 bits; nothing was added")]
+    CounterOverflow {
+        /// The counter.
+        name: String,
+        /// Its value.
+        value: i64,
+        /// What was to be added.
+        add: i64,
+    },
+    /// An allocator that gave out all of its ids.
+    #[error("id allocator `{name}`: all ids up to {last} were given out; use another name")]
+    IdsSpent {
+        /// The allocator.
+        name: String,
+        /// The last id.
+        last: u64,
+    },
     /// A word of the segment that no correct process wrote.
     #[error(
         "segment is damaged: {what} at byte {offset} is {found}; drain what can be drained and create it anew from the store"

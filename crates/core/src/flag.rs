@@ -4,6 +4,9 @@
 //! line stays shared while the bit is set). The steward clears before it reads the head. Both are `SeqCst`,
 //! so either the committer sees the cleared bit and sets it again, or the steward sees the new head.
 //!
+//! Who asks for ids, or for the counters to be stored, sets a bit of another word (ids.rs, counter.rs); it counts as a
+//! flag, and crosses with the doorbell in the same way.
+//!
 //! **Doorbell** states: the steward alone puts it to Asleep, Pacing or None; anybody puts it to Awake.
 //!
 //! | state | the steward | rung by |
@@ -121,6 +124,13 @@ impl Space {
         Ok(())
     }
 
+    /// Rings for something that nobody waits for yet.
+    pub(crate) fn ring_steward(&self) -> Result<(), Error> {
+        crossing();
+        self.ring(self.doorbell()?, false);
+        Ok(())
+    }
+
     /// Flags every slot whose truth is `head ≠ persisted`: at take-over, after a failed batch, when idle.
     ///
     /// # Errors
@@ -145,7 +155,10 @@ impl Space {
 
     fn has_flags(&self) -> bool {
         let mut dirty = self.tables().filter_map(|t| t.words.get(t.layout.dirty.clone()));
-        dirty.any(|words| words.iter().any(|w| w.load(Ordering::SeqCst) != 0))
+        let flagged = dirty.any(|words| words.iter().any(|w| w.load(Ordering::SeqCst) != 0));
+        // What is damaged asks for nothing: the steward reports it in his rounds.
+        let asked = || self.marks_asked().unwrap_or(false);
+        flagged || asked()
     }
 
     /// For the steward: sleeps at most `timeout`; with `pacing` only somebody who waits wakes him earlier,
@@ -163,7 +176,8 @@ impl Space {
         if calm.is_ok() && (blind || !self.has_flags()) {
             futex_wait(bell, state as u32, timeout);
         }
-        bell.store(awake, Ordering::SeqCst);
+        // Not a store: loom orders two stores that do not know of each other in no way at all.
+        bell.swap(awake, Ordering::SeqCst);
         Ok(())
     }
 
@@ -174,7 +188,7 @@ impl Space {
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn serve(&self, serves: bool) -> Result<bool, Error> {
         let state = if serves { Doorbell::Awake } else { Doorbell::None };
-        self.doorbell()?.store(state as u64, Ordering::SeqCst);
+        self.doorbell()?.swap(state as u64, Ordering::SeqCst); // as above
         crossing();
         let looks = !serves && !planted(Fault::BlindLeaver);
         Ok(looks && self.has_flags())

@@ -195,7 +195,9 @@ impl Handle {
         self.room_wait.set(limit);
     }
 
-    pub(crate) fn room_wait(&self) -> Duration {
+    /// The longest wait for a free cell or slot, or for the store to cover an id.
+    #[must_use]
+    pub fn room_wait(&self) -> Duration {
         self.room_wait.get()
     }
 

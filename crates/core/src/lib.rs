@@ -2,7 +2,8 @@
 //! insert and delete, waiting, participants and their death, the sweep and the drain.
 //!
 //! Read in this order: [`word`] and [`head`] (the two kinds of shared words), [`read`], [`commit`], then
-//! [`index`], [`insert`], [`wait`], [`participant`], [`sweep`], [`drain`].
+//! [`index`], [`insert`], [`wait`], [`participant`], [`sweep`], [`drain`]; and, for
+//! what is no record, [`directory`], [`ids`], [`counter`], [`marks`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
@@ -10,6 +11,7 @@
 pub mod catalogue;
 pub mod clock;
 pub mod commit;
+pub mod counter;
 pub mod directory;
 pub mod drain;
 pub mod error;
@@ -19,10 +21,12 @@ pub mod guard;
 pub mod handle;
 pub mod hash;
 pub mod head;
+pub mod ids;
 pub mod index;
 pub mod insert;
 pub mod inspect;
 pub mod intent;
+pub mod marks;
 pub mod metrics;
 pub mod participant;
 pub mod pool;

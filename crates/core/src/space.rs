@@ -32,8 +32,10 @@ pub(crate) mod control {
     pub(crate) const MESSAGE: usize = 2;
     /// The head of the list of names.
     pub(crate) const NAMES: usize = 3;
+    /// Who waits for the store to have the counters.
+    pub(crate) const ASKED: usize = 4;
     /// The message's words begin here.
-    pub(crate) const MESSAGE_TEXT: usize = 4;
+    pub(crate) const MESSAGE_TEXT: usize = 5;
 }
 
 /// Wakes this process's candidate for the steward's role.

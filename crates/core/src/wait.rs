@@ -52,7 +52,7 @@ impl Deadline {
         Duration::from_nanos(monotonic_nanos().saturating_sub(self.start))
     }
 
-    fn timeout(&self, what: String, why: String) -> Error {
+    pub(crate) fn timeout(&self, what: String, why: String) -> Error {
         let waited_ms = u64::try_from(self.waited().as_millis()).unwrap_or(u64::MAX);
         Error::Timeout { what, waited_ms, why }
     }
@@ -200,7 +200,8 @@ impl Handle {
         }
     }
 
-    /// Waits until the store has every commit that was made before this call.
+    /// Waits until the store has every commit that was made before this call, and every counter as it was then or later.
+    /// Ids need no wait: none is given out before the store covers it.
     ///
     /// # Errors
     /// [`Error::Timeout`] with the store's last error when `limit` passed first.
@@ -220,9 +221,10 @@ impl Handle {
             }
         }
         self.space().check_whole()?;
-        behind
-            .iter()
-            .try_for_each(|(slot, word, wanted)| self.wait_stored(slot, *word, *wanted, &deadline))
+        behind.iter().try_for_each(|(slot, word, wanted)| {
+            self.wait_stored(slot, *word, *wanted, &deadline)
+        })?;
+        self.wait_counters(&deadline)
     }
 
     fn wait_stored(

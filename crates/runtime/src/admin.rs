@@ -142,12 +142,12 @@ fn refuse_foreign(config: &Config) -> Result<(), OpenError> {
     }
 }
 
-/// Versions that the store has not.
+/// Versions and counters that the store has not.
 ///
 /// # Errors
 /// [`OpenError`] when the segment is damaged.
 pub fn unstored(space: &Space) -> Result<u64, OpenError> {
-    let mut versions = 0;
+    let mut versions = space.unstored_counters()?;
     for position in 0..space.catalogue().tables.len() {
         let figures = space.figures(position)?;
         versions += figures.unstored_versions + u64::from(figures.slots.retired);

@@ -7,8 +7,10 @@
 pub mod admin;
 pub mod change;
 pub mod config;
+pub mod counter;
 pub mod dynamic;
 pub mod guard;
+pub mod ids;
 pub mod metrics;
 mod open;
 pub mod place;
@@ -29,8 +31,10 @@ pub use commonhold_derive::Record;
 
 pub use change::{Change, Refusal};
 pub use config::{Config, ConfigError, TableConfig};
+pub use counter::Counter;
 pub use dynamic::DynamicTable;
 pub use guard::{Changes, Guard, GuardOptions, Held};
+pub use ids::Ids;
 pub use metrics::{Gauge, Histogram, MetricCounter, Metrics};
 pub use open::OpenError;
 pub use runtime::Runtime;

@@ -15,7 +15,7 @@ use commonhold_os::lock::LockFile;
 use commonhold_os::mapping::Published;
 use commonhold_os::{OsError, process, random};
 use commonhold_segment::{NewSegment, Segment, SegmentError, new_uuid};
-use commonhold_store::{SegmentIdentity, Store, StoreError};
+use commonhold_store::{MarkKind, SegmentIdentity, Store, StoreError};
 
 use crate::config::{Config, ConfigError};
 use crate::place;
@@ -106,7 +106,7 @@ pub enum OpenError {
         guard: String,
     },
     /// What is in memory is not in the store.
-    #[error("segment {} holds {versions} versions that the store has not{why}; drain it first, or use --force to lose them", path.display())]
+    #[error("segment {} holds {versions} versions or counters that the store has not{why}; drain it first, or use --force to lose them", path.display())]
     NotStored {
         /// Its file.
         path: PathBuf,
@@ -345,6 +345,12 @@ fn load(space: &Arc<Space>, store: &mut dyn Store) -> Result<(), OpenError> {
             return Err(error.into());
         }
         loader.load_floor(position, floor?)?;
+    }
+    for mark in store.marks()? {
+        match mark.kind {
+            MarkKind::Ids => loader.load_ids(&mark.name, mark.value)?,
+            MarkKind::Counter => loader.load_counter(&mark.name, mark.value)?,
+        }
     }
     Ok(())
 }

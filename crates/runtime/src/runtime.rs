@@ -15,8 +15,10 @@ use commonhold_core::{Error, Handle, Space};
 use commonhold_store::Store;
 
 use crate::config::Config;
+use crate::counter::Counter;
 use crate::dynamic::DynamicTable;
 use crate::guard::{Guard, GuardOptions};
+use crate::ids::Ids;
 use crate::metrics::Metrics;
 use crate::open::{OpenError, open};
 use crate::steward::Candidate;
@@ -100,6 +102,22 @@ impl Runtime {
         DynamicTable::new(self.handle()?, name)
     }
 
+    /// The counter `name`, made now with 0 if it is not there, with a participant of its own.
+    ///
+    /// # Errors
+    /// [`Error::BadName`]; [`Error::NamesFull`]; [`Error::Participants`].
+    pub fn counter(&self, name: &str) -> Result<Counter, Error> {
+        Counter::new(self.handle()?, name)
+    }
+
+    /// The id allocator `name`, made now if it is not there, with a participant of its own.
+    ///
+    /// # Errors
+    /// [`Error::BadName`]; [`Error::NamesFull`]; [`Error::Participants`].
+    pub fn ids(&self, name: &str) -> Result<Ids, Error> {
+        Ids::new(self.handle()?, name)
+    }
+
     /// The guard `name`, with a participant of its own; it is made if nobody has yet.
     ///
     /// # Errors
@@ -151,7 +169,7 @@ impl Runtime {
         self.space.segment().path()
     }
 
-    /// Waits until the store has every commit that was made before this call.
+    /// Waits until the store has every commit that was made before this call, and every counter.
     ///
     /// # Errors
     /// [`Error::Timeout`] with the store's last error when `limit` passed first.

@@ -18,14 +18,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use commonhold_core::directory::NameKind;
 use commonhold_core::drain::Drained;
+use commonhold_core::marks::Marks;
 use commonhold_core::space::LOCK_STEWARD;
 use commonhold_core::{Error, Handle, Space};
 use commonhold_os::fork;
 use commonhold_os::lock::Mode;
 use commonhold_os::process::{Bell, wait_for_end};
 use commonhold_segment::sync::{Fault, planted};
-use commonhold_store::{Batch, Store, StoreError, TableBatch};
+use commonhold_store::{Batch, Mark, MarkKind, Store, StoreError, TableBatch};
 
 /// The most rows of one transaction, about.
 const BATCH_ROWS: usize = 10_000;
@@ -35,6 +37,8 @@ const PACE: Duration = Duration::from_millis(10);
 const REAP_EVERY: Duration = Duration::from_millis(100);
 /// So often he looks through all slots although no flag says so.
 const SCAN_EVERY: Duration = Duration::from_secs(10);
+/// So often he stores the counters that changed, unless somebody waits for that.
+const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// So often a candidate looks whether there is a steward, when his process cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// So often when it can be.
@@ -152,19 +156,24 @@ fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
 fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(), TermError> {
     let mut term = Term::begin(space)?;
     let (mut reaped, mut scanned) = (Instant::now(), Instant::now());
+    let mut counted = Instant::now();
     loop {
         let started = Instant::now();
+        let stopping = stop.load(Ordering::Acquire);
         if reaped.elapsed() >= REAP_EVERY {
             term.damage.reported(space, space.reap(false))?;
             term.damage.finish(&term.handle)?;
             reaped = Instant::now();
         }
-        let rows = term.round()?;
+        let counters = stopping || counted.elapsed() >= COUNTERS_EVERY;
+        let rows = term.drain(counters)?;
+        if counters {
+            counted = Instant::now();
+        }
         if rows > 0 {
             *pause = RETRY_FIRST;
             space.set_steward_message(term.damage.text())?;
         }
-        let stopping = stop.load(Ordering::Acquire);
         match rows {
             0 if stopping => {
                 // Who flags from here on wakes his own candidate; who did before is served now.
@@ -226,12 +235,17 @@ impl Term {
         Ok(Self { handle, store, damage })
     }
 
-    /// Drains once: one transaction over all tables. About how many rows were in it.
+    /// Drains once: one transaction over all tables, ids and counters. About how many rows were in it.
     ///
     /// # Errors
     /// [`TermError`]; then the batch is collected again by a later round, of this term or the next.
     pub fn round(&mut self) -> Result<usize, TermError> {
-        round(&self.handle, self.store.as_mut(), &mut self.damage)
+        self.drain(true)
+    }
+
+    /// A round that stores the counters only with `counters`, or when somebody waits for them.
+    fn drain(&mut self, counters: bool) -> Result<usize, TermError> {
+        round(&self.handle, self.store.as_mut(), &mut self.damage, counters)
     }
 }
 
@@ -269,17 +283,27 @@ impl Damage {
     }
 }
 
-/// Drains once: one transaction over all tables. How many slots were in it.
-fn round(handle: &Handle, store: &mut dyn Store, damage: &mut Damage) -> Result<usize, TermError> {
+/// Drains once: one transaction over all tables, ids and counters. How many rows and marks were in it.
+fn round(
+    handle: &Handle,
+    store: &mut dyn Store,
+    damage: &mut Damage,
+    counters: bool,
+) -> Result<usize, TermError> {
+    let space = handle.space();
     let mut drained: Vec<Drained> = Vec::new();
     let mut left = BATCH_ROWS;
-    for position in 0..handle.space().catalogue().tables.len() {
+    for position in 0..space.catalogue().tables.len() {
         let mut table = handle.collect(position, left)?;
-        table.damage.take().map_or(Ok(()), |text| damage.note(handle.space(), text))?;
+        table.damage.take().map_or(Ok(()), |text| damage.note(space, text))?;
         left = left.saturating_sub(table.rows.len()).max(1);
         drained.extend(Some(table).filter(|t| !t.is_empty()));
     }
-    if drained.is_empty() {
+    let marks = match space.collect_marks(counters) {
+        Err(error) => damage.reported(space, Err::<(), _>(error)).map(|()| Marks::default())?,
+        Ok(marks) => marks,
+    };
+    if drained.is_empty() && marks.is_empty() {
         return Ok(0);
     }
     let tables = drained.iter_mut().map(|table| TableBatch {
@@ -287,9 +311,10 @@ fn round(handle: &Handle, store: &mut dyn Store, damage: &mut Damage) -> Result<
         rows: std::mem::take(&mut table.rows),
         floor: table.floor,
     });
-    let batch = Batch { tables: tables.collect() };
+    let batch = Batch { tables: tables.collect(), marks: marks.marks.iter().map(mark).collect() };
     if planted(Fault::CompleteFirst) {
         drained.iter().try_for_each(|table| handle.complete(table))?;
+        space.complete_marks(&marks)?;
     }
     let rows: usize = batch.tables.iter().map(|t| t.rows.len()).sum();
     if let Err(error) = store.append(&batch)
@@ -300,10 +325,18 @@ fn round(handle: &Handle, store: &mut dyn Store, damage: &mut Damage) -> Result<
         }
         return Err(error.into());
     }
-    let mut completed = Ok(());
+    let mut completed = damage.reported(space, space.complete_marks(&marks));
     for table in &drained {
-        completed = completed.and(damage.reported(handle.space(), handle.complete(table)));
+        completed = completed.and(damage.reported(space, handle.complete(table)));
     }
     completed?;
-    Ok(rows.max(1))
+    Ok((rows + batch.marks.len()).max(1))
+}
+
+fn mark(mark: &commonhold_core::marks::Mark) -> Mark {
+    let kind = match mark.kind {
+        NameKind::Ids => MarkKind::Ids,
+        _ => MarkKind::Counter,
+    };
+    Mark { kind, name: mark.name.clone(), value: mark.value }
 }

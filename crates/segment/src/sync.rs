@@ -132,6 +132,12 @@ pub enum Fault {
     NoMovedLimit,
     /// A damaged record keeps the others of its table from the store.
     DamageBlocks,
+    /// An id is given out before the store covers it.
+    IdBeforeStored,
+    /// Who raises a mark wakes nobody.
+    NoMarkWake,
+    /// Who waits for counters takes a round that was under way for his.
+    OneRound,
     /// Who releases a guard does not look whether somebody waits.
     GuardBlindRelease,
     /// A guard is taken whoever holds it.
@@ -152,7 +158,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 59] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -201,6 +207,9 @@ impl Fault {
         Self::NoLengthCheck,
         Self::NoMovedLimit,
         Self::DamageBlocks,
+        Self::IdBeforeStored,
+        Self::NoMarkWake,
+        Self::OneRound,
         Self::GuardBlindRelease,
         Self::GuardSecondHolder,
         Self::NoGuardSweep,

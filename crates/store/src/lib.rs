@@ -24,7 +24,7 @@ pub use audit::{Audit, Check, FINDINGS_MAX, Finding, TableAudit};
 pub use error::StoreError;
 pub use null::NullStore;
 pub use store::{
-    Batch, Claim, HistoryRow, Owner, RowCount, SegmentIdentity, Store, TableBatch, open,
-    open_read_only,
+    Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Store, TableBatch,
+    open, open_read_only,
 };
 pub use url::normalise;

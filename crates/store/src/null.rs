@@ -7,7 +7,7 @@ use commonhold_core::row::{Row, WriterId};
 
 use crate::audit::Audit;
 use crate::error::StoreError;
-use crate::store::{Batch, Claim, HistoryRow, Owner, RowCount, SegmentIdentity, Store};
+use crate::store::{Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store};
 
 /// The store `none`. Its epoch is always 1: nothing is kept that an older writer could be mistaken in.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,6 +48,10 @@ impl Store for NullStore {
 
     fn append(&mut self, _: &Batch) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn marks(&mut self) -> Result<Vec<Mark>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn highest_sequences(&mut self, _: usize) -> Result<BTreeMap<WriterId, u64>, StoreError> {

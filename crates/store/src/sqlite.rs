@@ -25,7 +25,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::audit::Audit;
 use crate::chain::hex;
 use crate::error::StoreError;
-use crate::store::{Batch, Claim, HistoryRow, Owner, RowCount, SegmentIdentity, Store};
+use crate::store::{Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store};
 use crate::url::SqliteUrl;
 use connection::{FileId, of};
 use plan::Plan;
@@ -192,6 +192,10 @@ impl Store for SqliteStore {
         self.with(|s| s.append(batch))
     }
 
+    fn marks(&mut self) -> Result<Vec<Mark>, StoreError> {
+        self.with(|s| s.snapshot(meta::marks))
+    }
+
     fn highest_sequence(&mut self, table: usize, writer: WriterId) -> Result<u64, StoreError> {
         self.with(|s| {
             s.with_plan(table, |conn, path, plan| scan::highest_sequence(conn, path, plan, writer))
@@ -331,6 +335,7 @@ impl Session<'_> {
             };
             TableWriter { conn: &tx, path, plan, scratch: self.scratch }.write(part)?;
         }
+        batch.marks.iter().try_for_each(|mark| meta::write_mark(&tx, path, mark))?;
         tx.commit().map_err(|e| of(path, e))
     }
 }

@@ -49,6 +49,28 @@ pub struct Owner {
 pub struct Batch {
     /// The tables that have something to write.
     pub tables: Vec<TableBatch>,
+    /// Marks of id allocators and counters; alone they are a batch too.
+    pub marks: Vec<Mark>,
+}
+
+/// What a [`Mark`] belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MarkKind {
+    /// A named counter; its mark is its value, set to whatever is written.
+    Counter,
+    /// An id allocator; every id up to its mark may have been given out, so the mark is only ever raised.
+    Ids,
+}
+
+/// One number that is kept in the store by name, beside the tables.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// What it belongs to. A counter and an id allocator of one name have a mark each.
+    pub kind: MarkKind,
+    /// The name of that.
+    pub name: String,
+    /// The number; of an id allocator never negative.
+    pub value: i64,
 }
 
 /// What one transaction writes to one table.
@@ -154,6 +176,12 @@ pub trait Store: Send {
     /// [`StoreError::Fenced`]; [`StoreError::Conflict`] when a version is there with another state; any error of
     /// the database. See the trait for what is then written.
     fn append(&mut self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// The marks of every id allocator and counter, in the order of kind and name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read, or a mark is no number.
+    fn marks(&mut self) -> Result<Vec<Mark>, StoreError>;
 
     /// The highest sequence of `writer` in the history of a table; 0 when it has none. It looks at every row.
     ///

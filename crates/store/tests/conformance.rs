@@ -84,6 +84,10 @@ on_sqlite! {
         a_changed_row_is_not_loaded,
         sequences_and_counts,
         the_history_of_a_key_comes_in_order;
+    marks:
+        ids_only_rise_and_counters_are_set,
+        marks_stay_when_the_owner_changes,
+        a_mark_that_is_no_number_is_named;
     audit:
         a_sound_store_has_no_findings,
         every_changed_column_is_found_and_named,

@@ -45,7 +45,8 @@ fn row(key: &str, version: u64, sequence: u64) -> Row {
 }
 
 fn batch(rows: &[Row]) -> Batch {
-    Batch { tables: vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }] }
+    let tables = vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }];
+    Batch { tables, ..Batch::default() }
 }
 
 fn execute(path: &Path, sql: &str) {

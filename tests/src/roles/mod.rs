@@ -4,6 +4,7 @@ mod churn;
 mod count;
 mod forks;
 mod life;
+mod names;
 mod stream;
 mod waits;
 
@@ -41,11 +42,13 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "count-on" => count::count_on(segment, rest),
         "create" => life::create(segment, rest),
         "fork" => forks::commit(segment, rest),
+        "herd" => names::herd(segment, rest),
         "hold" => churn::hold(segment, rest),
         "orphan" => forks::orphan(segment),
         "pong" => waits::pong(segment, rest),
         "stream" => stream::stream(segment, rest),
         "sweep" => life::sweep(segment),
+        "take" => names::take(segment, rest),
         "wait" => waits::wait(segment, rest),
         other => Err(format!("no role {other}").into()),
     }

@@ -84,6 +84,7 @@ fn store_rate(history: History, batches: usize) -> Outcome<f64> {
     let all = rows(&schema, batches * BATCH)?;
     let batch = |rows: &[Row]| Batch {
         tables: vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }],
+        marks: Vec::new(),
     };
     let made: Vec<Batch> = all.chunks(BATCH).map(batch).collect();
     let start = Instant::now();

@@ -126,7 +126,7 @@ impl Visit<'_> {
             rows: std::mem::take(&mut d.rows),
             floor: d.floor,
         });
-        store.append(&Batch { tables: tables.collect() })?;
+        store.append(&Batch { tables: tables.collect(), ..Batch::default() })?;
         for each in &drained {
             handle.complete(each)?;
         }

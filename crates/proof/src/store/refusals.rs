@@ -210,7 +210,8 @@ fn read_only_disk(folder: &Path) -> Wrong {
     let mut reader = runtime.store().unwrap();
     let joined = reader.join(header.uuid, header.store_epoch, runtime.catalogue());
     let raised = TableBatch { table: 0, rows: Vec::new(), floor: 1 << 40 };
-    let written = joined.and_then(|()| reader.append(&Batch { tables: vec![raised] }));
+    let written =
+        joined.and_then(|()| reader.append(&Batch { tables: vec![raised], ..Batch::default() }));
     match written {
         Err(StoreError::ReadOnly(_)) => {}
         other => wrong.push(format!("written through a store opened for reading: {other:?}")),

@@ -8,6 +8,8 @@
 //! | `catalogue` | the catalogue of the last claim, as JSON |
 //! | `floor:T` | the version floor of table T |
 //! | `count:T`, `link:T` | rows of `T_history` ever written, and the link of the last |
+//! | `counter:N` | the value of the counter N |
+//! | `ids:N` | the mark of the id allocator N: no id up to it is given out again; only ever raised |
 
 use commonhold_core::catalogue::Catalogue;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::{self, Link, from_hex, hex};
 use crate::error::StoreError;
 use crate::sqlite::connection::of;
-use crate::store::{Owner, SegmentIdentity};
+use crate::store::{Mark, MarkKind, Owner, SegmentIdentity};
 
 /// The value `owner`.
 #[derive(Serialize, Deserialize)]
@@ -161,4 +163,56 @@ pub(super) fn set_head(
 ) -> Result<(), StoreError> {
     set(conn, path, count_key, &head.count.to_string())?;
     set(conn, path, link_key, &hex(&head.link))
+}
+
+/// What the key of a mark begins with.
+fn mark_prefix(kind: MarkKind) -> &'static str {
+    match kind {
+        MarkKind::Counter => "counter:",
+        MarkKind::Ids => "ids:",
+    }
+}
+
+/// Sets the mark of a counter; raises that of an id allocator, if it is lower.
+pub(super) fn write_mark(conn: &Connection, path: &str, mark: &Mark) -> Result<(), StoreError> {
+    let key = format!("{}{}", mark_prefix(mark.kind), mark.name);
+    let stored = match mark.kind {
+        MarkKind::Counter => None,
+        MarkKind::Ids => get(conn, path, &key)?,
+    };
+    if let Some(stored) = stored
+        && stored_value(path, MarkKind::Ids, &key, &stored)? >= mark.value
+    {
+        return Ok(());
+    }
+    set(conn, path, &key, &mark.value.to_string())
+}
+
+/// Every mark, in the order of kind and name.
+pub(super) fn marks(conn: &Connection, path: &str) -> Result<Vec<Mark>, StoreError> {
+    let fail = |e| of(path, e);
+    let sql = "SELECT key, value FROM commonhold_meta
+               WHERE key >= 'counter:' AND key < 'counter;' OR key >= 'ids:' AND key < 'ids;'";
+    let mut select = conn.prepare_cached(sql).map_err(fail)?;
+    let mut rows = select.query([]).map_err(fail)?;
+    let mut marks = Vec::new();
+    while let Some(row) = rows.next().map_err(fail)? {
+        let (key, value): (String, String) = (row.get(0).map_err(fail)?, row.get(1).map_err(fail)?);
+        for kind in [MarkKind::Counter, MarkKind::Ids] {
+            if let Some(name) = key.strip_prefix(mark_prefix(kind)) {
+                let value = stored_value(path, kind, &key, &value)?;
+                marks.push(Mark { kind, name: name.to_owned(), value });
+            }
+        }
+    }
+    marks.sort_unstable();
+    Ok(marks)
+}
+
+fn stored_value(path: &str, kind: MarkKind, key: &str, text: &str) -> Result<i64, StoreError> {
+    let value: i64 = text.parse().map_err(|_| damaged(path, key))?;
+    if kind == MarkKind::Ids && value < 0 {
+        return Err(damaged(path, key));
+    }
+    Ok(value)
 }

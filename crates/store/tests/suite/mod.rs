@@ -1,6 +1,7 @@
 //! What every store must do, written against `dyn Store`.
 
 pub(crate) mod audit;
+pub(crate) mod marks;
 pub(crate) mod protocol;
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
@@ -46,7 +47,8 @@ pub(crate) fn accounts() -> Catalogue {
 }
 
 pub(crate) fn batch(rows: &[Row]) -> Batch {
-    Batch { tables: vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }] }
+    let tables = vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }];
+    Batch { tables, ..Batch::default() }
 }
 
 /// One committer: it numbers its commits and advances its lane, as a handle does.

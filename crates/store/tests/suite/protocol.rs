@@ -3,8 +3,9 @@
 use commonhold_core::catalogue::{Catalogue, History};
 use commonhold_core::row::{Row, WriterId};
 use commonhold_core::value::Value;
-use commonhold_store::{Batch, RowCount, StoreError, TableBatch};
+use commonhold_store::{Batch, MarkKind, RowCount, StoreError, TableBatch};
 
+use super::marks::mark;
 use super::{
     Backend, Writer, accounts, assert_sound, batch, catalogue, claimed, load, segment, table,
 };
@@ -168,13 +169,19 @@ pub(crate) fn a_batch_is_written_whole_or_not_at_all<B: Backend>() {
     let good = writer.commit("k", 1, Some(&[Value::I64(1)]));
     let bad = Row { payload: vec![1, 2], ..good.clone() };
     let part = |table, row: &Row| TableBatch { table, rows: vec![row.clone()], floor: 9 };
-    let both = |second: &Row| Batch { tables: vec![part(0, &good), part(1, second)] };
+    let both = |second: &Row| Batch {
+        tables: vec![part(0, &good), part(1, second)],
+        marks: vec![mark(MarkKind::Ids, "n", 7), mark(MarkKind::Counter, "n", 7)],
+    };
     let error = store.append(&both(&bad)).unwrap_err();
     assert!(matches!(error, StoreError::BadRow { .. }), "{error}");
-    let error = store.append(&Batch { tables: vec![part(0, &good), part(2, &good)] }).unwrap_err();
+    let error = store
+        .append(&Batch { tables: vec![part(0, &good), part(2, &good)], ..both(&good) })
+        .unwrap_err();
     assert!(matches!(error, StoreError::NoTable { position: 2, .. }), "{error}");
     assert_eq!(store.row_count(0), Ok(RowCount::default()));
     assert_eq!(load(store.as_mut(), 0), (vec![], 0), "not even the floor");
+    assert_eq!(store.marks(), Ok(vec![]), "nor a mark");
 }
 
 pub(crate) fn an_older_version_never_replaces_a_newer_one<B: Backend>() {
@@ -222,7 +229,7 @@ pub(crate) fn the_floor_only_rises<B: Backend>() {
     let (mut store, ..) = claimed(&backend);
     for (floor, want) in [(0, 0), (7, 7), (3, 7), (0, 7), (8, 8)] {
         let tables = vec![TableBatch { table: 0, rows: vec![], floor }];
-        store.append(&Batch { tables }).unwrap();
+        store.append(&Batch { tables, ..Batch::default() }).unwrap();
         assert_eq!(load(backend.open().as_mut(), 0).1, want);
     }
 }
