@@ -9,11 +9,14 @@ use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
+use crate::metrics::Metrics;
+use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::resonance::Resonance;
 use crate::tables::{History, Tables};
+use crate::top::Top;
 use crate::torture::Torture;
 use crate::verify::Verify;
 use crate::write::{Add, Delete, Set};
@@ -54,6 +57,8 @@ pub(crate) enum Command {
     Set(Set),
     Add(Add),
     Delete(Delete),
+    Counter(CounterCommand),
+    Ids(IdsCommand),
     Scan(Scan),
     Dump(Dump),
     History(History),
@@ -64,6 +69,8 @@ pub(crate) enum Command {
     Verify(Verify),
     Destroy(Destroy),
     Inspect(Inspect),
+    Top(Top),
+    Metrics(Metrics),
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
@@ -105,6 +112,8 @@ impl Cli {
             Command::Set(c) => c.run(globals),
             Command::Add(c) => c.run(globals),
             Command::Delete(c) => c.run(globals),
+            Command::Counter(c) => c.run(globals),
+            Command::Ids(c) => c.run(globals),
             Command::Scan(c) => c.run(globals),
             Command::Dump(c) => c.run(globals),
             Command::History(c) => c.run(globals),
@@ -115,6 +124,8 @@ impl Cli {
             Command::Verify(c) => c.run(globals),
             Command::Destroy(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
+            Command::Top(c) => c.run(globals),
+            Command::Metrics(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),

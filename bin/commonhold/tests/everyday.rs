@@ -55,6 +55,23 @@ fn conditions_are_decided_inside_the_change() {
 }
 
 #[test]
+fn counters_and_ids_are_found_by_name_and_outlive_the_segment() {
+    let world = World::with_counters();
+    world.fails(&["counter", "orders"], 1, "no counter `orders` in this segment (it has: none)");
+    assert_eq!(world.ok(&["counter", "orders", "--add", "5"]), "5\n");
+    let added = world.json(&["counter", "orders", "--add", "-8", "--durable"]);
+    assert_eq!(added, json!({"counter": "orders", "value": -3}));
+    world.fails(&["counter", "order"], 1, "(it has: orders)");
+    assert_eq!(world.ok(&["ids", "nodes", "--count", "3"]), "1\n2\n3\n");
+    assert_eq!(world.json(&["ids", "nodes"]), json!({"allocator": "nodes", "ids": [4]}));
+    world.ok(&["destroy"]);
+    assert_eq!(world.ok(&["counter", "orders"]), "-3\n");
+    let next = world.json(&["ids", "nodes"])["ids"][0].as_u64().unwrap();
+    assert!((5..=4101).contains(&next), "{next}");
+    world.ok(&["verify"]);
+}
+
+#[test]
 fn dump_and_scan_are_in_the_order_of_bytes() {
     let world = World::with_counters();
     for (key, name) in [("b", "x"), ("ä", ""), ("B", "a,b"), ("a", "q\"q"), ("a,1", "l\nl")] {

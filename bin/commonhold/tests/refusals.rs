@@ -11,7 +11,7 @@ use common::{SMALL, World, ran};
 #[test]
 fn what_the_command_line_alone_shows_is_usage() {
     let world = World::new();
-    let table: [(&[&str], &str); 14] = [
+    let table: [(&[&str], &str); 17] = [
         (&["git"], "unrecognized subcommand"),
         (&["set", "counters"], "required arguments"),
         (&["set", "counters", "a", "n"], "write field=value"),
@@ -23,6 +23,9 @@ fn what_the_command_line_alone_shows_is_usage() {
         (&["create", "t", "--field", "n:i65"], "not a type"),
         (&["create", "T", "--field", "n:i64"], "cannot be a name"),
         (&["create", "t", "--field", "n:i64", "--slots", "0"], "not in 1.."),
+        (&["counter", "orders", "--add", "1.5"], "invalid digit"),
+        (&["counter", "orders", "--durable"], "required arguments"),
+        (&["ids", "nodes", "--count", "0"], "not in 1..=1000000"),
         (&["create", "t"], "name its fields"),
         (&["create"], "name a table"),
         (&["get", "t", "a", "--store", "mysql://x"], "unknown scheme"),
@@ -58,6 +61,21 @@ fn what_the_segment_refuses_is_a_failure() {
     }
     assert_eq!(world.ok(&["get", "counters", "a"]), "n=5\nname=before\n_version=1\n");
     assert_eq!(world.ok(&["dump", "counters"]).lines().count(), 2);
+}
+
+#[test]
+fn a_counter_refuses_a_sum_that_does_not_fit() {
+    let world = World::with_counters();
+    let most = i64::MAX.to_string();
+    world.ok(&["counter", "orders", "--add", &most]);
+    world.fails(
+        &["counter", "orders", "--add", "1"],
+        1,
+        "does not fit in 64 bits; nothing was added",
+    );
+    assert_eq!(world.ok(&["counter", "orders"]), format!("{most}\n"));
+    world.fails(&["counter", "", "--add", "1"], 1, "it is empty");
+    world.fails(&["ids", &"n".repeat(65)], 1, "the name has 65 bytes; at most 64 fit");
 }
 
 #[test]
@@ -161,7 +179,7 @@ fn an_unfit_segment_file_is_refused_and_the_store_has_the_records() {
                 words.0[1] += 1;
                 words.seal().write(path);
             },
-            "its format is 3",
+            "its format is 4",
         ),
         (
             "of another boot",

@@ -52,6 +52,7 @@ use crate::directory::{NameKind, NewName};
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::handle::Handle;
+use crate::metrics::check_prefix;
 use crate::participant::bump;
 use crate::wait::Deadline;
 
@@ -186,6 +187,9 @@ impl Handle {
         hold_limit: Option<Duration>,
         metrics: &str,
     ) -> Result<GuardRef, Error> {
+        if !metrics.is_empty() {
+            check_prefix(name, metrics)?;
+        }
         let limit = hold_limit.map_or(0, |limit| limit.as_nanos().max(1));
         let extra = u64::try_from(limit).unwrap_or(u64::MAX);
         let (kind, width) = (NameKind::Guard, SHARE_WORDS);

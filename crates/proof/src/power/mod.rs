@@ -115,7 +115,7 @@ fn scenario(
         disk.step(event, &mut random);
         match event {
             Event::Commit(version) => drop(said.committed.insert(version.clone())),
-            Event::Durable(version) => drop(said.durable.insert(version.clone())),
+            Event::Durable(version) => said.next(version),
             _ => {}
         }
         for _ in points.iter().filter(|point| **point == at) {

@@ -7,13 +7,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use commonhold::{Bytes, Error, Handle, Runtime, Table, UpdateError};
+use commonhold::{Bytes, Error, Handle, Ids, Runtime, Table, UpdateError};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::judge::Said;
-use super::work::{Item, TABLES, Version, config};
+use super::work::{IDS, Item, NAME, TABLES, Version, config};
 use crate::Failure;
 use crate::random::Random;
 use crate::syscalls::fork_child;
@@ -98,7 +98,7 @@ impl Crew {
             let text = text.unwrap_or_default();
             // A line that its writer was killed in has no end.
             let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            said.durable.extend(lines.filter_map(Version::read).map(|(_, version)| version));
+            lines.filter_map(Version::read).for_each(|(_, version)| said.any(version));
         }
         Ok(said)
     }
@@ -120,10 +120,18 @@ fn commit(folder: &Path, seed: u64, number: u64) -> bool {
     let handle = runtime.handle().unwrap();
     handle.set_room_wait(Duration::from_millis(50));
     let tables = TABLES.map(|name| Table::<Item, &Handle>::new(&handle, name).unwrap());
+    let ids = Ids::new(&handle, NAME).unwrap();
     let mut random = Random::of(seed, number);
     let notes = folder.join(format!("notes{number}"));
     let mut notes = File::options().create(true).append(true).open(notes).unwrap();
     while !folder.join("stop").exists() && start.elapsed() < LIMIT {
+        if random.chance(20)
+            && let Ok(version) = ids.next_within(Duration::from_millis(500))
+        {
+            let (table, key) = (IDS.to_owned(), NAME.to_owned());
+            let line = Version { table, key, version, deleted: false }.line('A');
+            notes.write_all(line.as_bytes()).unwrap();
+        }
         let table = &tables[random.below(2) as usize];
         let number = random.below(KEYS);
         // Who is killed may not have said that he deleted: of the others it is known that nobody did.

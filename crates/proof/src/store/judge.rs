@@ -9,7 +9,7 @@ use commonhold_runtime::steward::Term;
 use rusqlite::{Connection, OpenFlags};
 
 use super::crew::DELETABLE;
-use super::work::{TABLES, Version, config};
+use super::work::{COUNTER, IDS, NAME, TABLES, Version, config};
 
 /// So soon everything goes on when there are no more faults: within 2 s, but a loaded machine was seen to stop a
 /// process for 10 s.
@@ -21,6 +21,27 @@ pub(crate) struct Said {
     /// Empty when it is not known: who is killed may not have said all.
     pub(crate) committed: BTreeSet<Version>,
     pub(crate) durable: BTreeSet<Version>,
+    /// An id that was given out although a later one had been, or the same.
+    pub(crate) again: Option<u64>,
+}
+
+impl Said {
+    /// What comes next in the order of events, where ids only rise.
+    pub(crate) fn next(&mut self, version: &Version) {
+        let mut ids = self.durable.iter().rev().filter(|v| v.table == IDS).map(|v| v.version);
+        if version.table == IDS && ids.next().is_some_and(|last| last >= version.version) {
+            self.again = Some(version.version);
+        }
+        self.durable.insert(version.clone());
+    }
+
+    /// What somebody noted, whenever.
+    pub(crate) fn any(&mut self, version: Version) {
+        let (is_id, id) = (version.table == IDS, version.version);
+        if !self.durable.insert(version) && is_id {
+            self.again = Some(id);
+        }
+    }
 }
 
 /// What is wrong, in one line.
@@ -72,6 +93,19 @@ fn versions(database: &Path) -> rusqlite::Result<BTreeMap<(String, String, u64),
     Ok(all)
 }
 
+/// The numbers of ids and counters in the store.
+fn marks(database: &Path) -> rusqlite::Result<BTreeMap<String, u64>> {
+    let database = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let sql = "SELECT key, CAST(value AS INTEGER) FROM commonhold_meta WHERE key IN (?1, ?2)";
+    if !database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'commonhold_meta'")?.exists([])?
+    {
+        return Ok(BTreeMap::new());
+    }
+    let mut select = database.prepare(sql)?;
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()));
+    select.query_map([IDS, COUNTER].map(|kind| format!("{kind}:{NAME}")), row)?.collect()
+}
+
 /// Of what was reported durable, how many versions are there; or one that is not, or one that nobody committed.
 pub(crate) fn kept(database: &Path, said: &Said) -> Result<u64, Wrong> {
     let there = versions(database).map_err(text)?;
@@ -82,6 +116,10 @@ pub(crate) fn kept(database: &Path, said: &Said) -> Result<u64, Wrong> {
             return Err(format!("stored and never committed: {stored}"));
         }
     }
+    if let Some(id) = said.again {
+        return Err(format!("id {id} was given out again"));
+    }
+    let marks = marks(database).map_err(text)?;
     let newest = |durable: &Version| {
         let from = (durable.table.clone(), durable.key.clone(), durable.version);
         let to = (durable.table.clone(), durable.key.clone(), u64::MAX);
@@ -93,7 +131,10 @@ pub(crate) fn kept(database: &Path, said: &Said) -> Result<u64, Wrong> {
         said.committed.iter().filter(same).any(|v| v.deleted && v.version >= durable.version)
     };
     for durable in &said.durable {
-        let found = if durable.table == TABLES[0] {
+        let found = if [IDS, COUNTER].contains(&durable.table.as_str()) {
+            let mark = marks.get(&format!("{}:{NAME}", durable.table));
+            mark.is_some_and(|mark| *mark >= durable.version)
+        } else if durable.table == TABLES[0] {
             let place = (durable.table.clone(), durable.key.clone(), durable.version);
             there.contains_key(&place)
         } else if durable.deleted {
@@ -125,6 +166,9 @@ pub(crate) fn settled(folder: &Path, said: &Said) -> Result<u64, Wrong> {
     }
     let database = folder.join("store").join("db");
     agree(&runtime, &database)?;
+    if runtime.space().unstored_counters().map_err(text)? > 0 {
+        return Err("a drained counter is not stored".to_owned());
+    }
     drop((term, runtime));
     whole(&database)?;
     kept(&database, said)

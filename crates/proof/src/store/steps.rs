@@ -121,7 +121,7 @@ fn said(events: Vec<Event>) -> Said {
     for event in events {
         match event {
             Event::Commit(version) => drop(said.committed.insert(version)),
-            Event::Durable(version) => drop(said.durable.insert(version)),
+            Event::Durable(version) => said.next(&version),
             _ => {}
         }
     }

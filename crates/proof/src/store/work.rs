@@ -2,7 +2,8 @@
 //! was told to be durable.
 //!
 //! What it commits and what it knows to be durable it writes as lines to [`MARKS`], where the watcher of its system
-//! calls sees them in order: `C TABLE KEY VERSION DELETED` and `A TABLE KEY VERSION DELETED`.
+//! calls sees them in order: `C TABLE KEY VERSION DELETED` and `A TABLE KEY VERSION DELETED`. An id that it was given, and
+//! the value of a counter that it was told to be stored, it writes as `A` with a table of its own ([`IDS`], [`COUNTER`]).
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a child that dies is a verdict
 
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use commonhold::catalogue::History;
-use commonhold::{Bytes, Config, Error, Handle, Record, Runtime, Table, TableConfig};
+use commonhold::{Bytes, Config, Counter, Error, Handle, Ids, Record, Runtime, Table, TableConfig};
 use commonhold_runtime::steward::Term;
 
 use crate::random::Random;
@@ -21,6 +22,14 @@ use crate::random::Random;
 pub(crate) const MARKS: &str = "/dev/null";
 /// The tables: of the first every version is stored, of the second the latest.
 pub(crate) const TABLES: [&str; 2] = ["full", "latest"];
+/// Stands for a table where an id is reported: none up to it may be given out again.
+pub(crate) const IDS: &str = "ids";
+/// Stands for a table where the stored value of a counter is reported; it only grows.
+pub(crate) const COUNTER: &str = "counter";
+/// The allocator and the counter.
+pub(crate) const NAME: &str = "work";
+/// The most ids taken in one round: a step of the store's mark in a few rounds.
+const IDS_MAX: u64 = 3000;
 const KEYS: u64 = 12;
 const SLOTS: u32 = 24;
 const TRIES: u32 = 4;
@@ -102,6 +111,7 @@ impl Work {
         let Ok(handle) = runtime.handle() else { return true };
         handle.set_room_wait(Duration::from_millis(20));
         let tables = TABLES.map(|name| Table::<Item, &Handle>::new(&handle, name).unwrap());
+        let names = (Ids::new(&handle, NAME).unwrap(), Counter::new(&handle, NAME).unwrap());
         let mut worker = Worker {
             work: self,
             runtime: &runtime,
@@ -115,6 +125,7 @@ impl Work {
             worker.commit(&tables);
             worker.drain();
             worker.acknowledge();
+            worker.names(&names.0, &names.1);
             worker.stranger();
         }
         worker.settle(&handle);
@@ -174,6 +185,25 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Takes ids as far as the store covers them, and counts. It waits for nobody, being the steward.
+    fn names(&mut self, ids: &Ids<&Handle>, counter: &Counter<&Handle>) {
+        let mut last = None;
+        for _ in 0..self.random.below(IDS_MAX) {
+            let Ok(id) = ids.next_within(Duration::ZERO) else { break };
+            assert!(last.is_none_or(|last| id == last + 1), "{id} after {last:?}");
+            last = Some(id);
+        }
+        if let Some(id) = last {
+            self.report(IDS, id);
+        }
+        counter.add(1).unwrap();
+    }
+
+    fn report(&mut self, table: &str, version: u64) {
+        let (table, key) = (table.to_owned(), NAME.to_owned());
+        self.mark('A', &Version { table, key, version, deleted: false });
+    }
+
     /// One round, in a new term when the last one failed.
     fn drain(&mut self) -> Option<usize> {
         if self.term.is_none() {
@@ -209,6 +239,8 @@ impl<'a> Worker<'a> {
         if handle.wait_drained(Duration::ZERO).is_err() {
             return;
         }
+        let counted = Counter::new(handle, NAME).unwrap().get().unwrap();
+        self.report(COUNTER, counted.cast_unsigned());
         for (position, table) in TABLES.into_iter().enumerate() {
             let mut all = Vec::new();
             let note = |key: &str, seen: &commonhold::core::Snapshot| {
