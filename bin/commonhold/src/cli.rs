@@ -14,6 +14,7 @@ use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
+use crate::resonance::Resonance;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
@@ -72,6 +73,7 @@ pub(crate) enum Command {
     Metrics(Metrics),
     Torture(Torture),
     Replay(Replay),
+    Resonance(Resonance),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -126,6 +128,7 @@ impl Cli {
             Command::Metrics(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
+            Command::Resonance(c) => c.run(globals),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }
