@@ -13,6 +13,7 @@
 
 mod judge;
 mod log;
+mod metrics;
 mod report;
 mod worker;
 
@@ -90,6 +91,8 @@ pub fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<ResonanceReport
     let (arena, ended) = processes(options, &path, progress)?;
     progress("sweeping what the dead left, draining, auditing");
     runtime.sweep()?;
+    // Who takes the guard finishes what a killed holder had decided: that is to be stored too.
+    drop(ResonanceNetworks::open(&runtime)?.snapshot()?);
     runtime.drain(DRAIN)?;
     runtime.sweep()?;
     let mut report = judge::judge(options, &runtime, &arena, &ended)?;

@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use commonhold_runtime::core::guard::Previous;
-use commonhold_runtime::{Changes, Error, Guard, GuardOptions, Handle, Held, Ids, Runtime, Table};
+use commonhold_runtime::{
+    Changes, Error, Guard, GuardOptions, Handle, Held, Ids, MetricCounter, Metrics, Runtime, Table,
+};
 use serde::Serialize;
 
 use super::error::NetworkError;
@@ -34,7 +36,37 @@ pub struct ResonanceNetworks<H: Borrow<Handle> + Clone = Rc<Handle>> {
     pub(super) patterns: Table<StoredPattern, H>,
     guard: Guard<H>,
     ids: Ids<H>,
+    counts: Counts<H>,
     taken_over: Cell<u64>,
+}
+
+/// What is counted, for whoever looks at the metrics: of the killed, a change perhaps less than was made. How many nodes
+/// there are, is `commonhold_records{table="resonance_nodes"}`, which is found by looking.
+#[derive(Debug)]
+struct Counts<H: Borrow<Handle>> {
+    created: MetricCounter<H>,
+    removed: MetricCounter<H>,
+    resonances: MetricCounter<H>,
+    ticks: MetricCounter<H>,
+}
+
+impl<H: Borrow<Handle> + Clone> Counts<H> {
+    fn new(handle: H) -> Result<Self, Error> {
+        let metrics = Metrics::new(handle);
+        let counter =
+            |name: &str, help| metrics.counter(&format!("commonhold_resonance_{name}_total"), help);
+        Ok(Self {
+            created: counter("nodes_created", "Nodes that were created.")?,
+            removed: counter("nodes_removed", "Nodes that were removed.")?,
+            resonances: counter("resonances", "Resonances of a node with its neighbours.")?,
+            ticks: counter("ticks", "Ticks of the whole.")?,
+        })
+    }
+}
+
+/// A change that was made stays made, counted or not; what keeps it from being counted, the next operation tells.
+fn count<H: Borrow<Handle>>(counter: &MetricCounter<H>) {
+    let _ = counter.inc();
 }
 
 /// What a tick did.
@@ -82,7 +114,8 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             fields: Table::new(handle.clone(), FIELDS)?,
             patterns: Table::new(handle.clone(), PATTERNS)?,
             guard: Guard::new(handle.clone(), GUARD, &options)?,
-            ids: Ids::new(handle, IDS)?,
+            ids: Ids::new(handle.clone(), IDS)?,
+            counts: Counts::new(handle)?,
             taken_over: Cell::new(0),
         })
     }
@@ -95,6 +128,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
         let node = new.into_node()?;
         let id = self.ids.next()?;
         self.nodes.insert(&node_key(id), &node.into())?;
+        count(&self.counts.created);
         Ok(id)
     }
 
@@ -103,7 +137,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// # Errors
     /// [`NetworkError::UnknownNode`].
     pub fn remove_node(&self, id: u64) -> Result<usize, NetworkError> {
-        self.change(|changes| {
+        let done = self.change(|changes| {
             self.require(changes, id)?;
             let fields = self.look_fields(|field| field.has(id))?;
             for field in &fields {
@@ -121,7 +155,9 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             }
             changes.delete(&self.nodes, &node_key(id))?;
             Ok(fields.len())
-        })
+        })?;
+        count(&self.counts.removed);
+        Ok(done)
     }
 
     /// Couples two nodes with `strength`, in 1/s; the strength that they had before, if they were coupled.
@@ -163,7 +199,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// [`NetworkError::UnknownNode`]; [`physics::PhysicsError::Time`], [`physics::PhysicsError::TooFast`].
     pub fn resonate(&self, id: u64, dt_s: f64) -> Result<Resonated, NetworkError> {
         physics::check_time(dt_s)?;
-        self.change(|changes| {
+        let done = self.change(|changes| {
             let mut near =
                 Snapshot { fields: self.look_fields(|f| f.has(id))?, ..Snapshot::default() };
             near.nodes.insert(id, self.require(changes, id)?);
@@ -184,7 +220,9 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
                 }
             }
             Ok(Resonated { neighbours: near.nodes.len() - 1, before, after })
-        })
+        })?;
+        count(&self.counts.resonances);
+        Ok(done)
     }
 
     /// Finds the harmonic patterns among all nodes, and puts them in the place of those found before.
@@ -225,7 +263,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     /// [`physics::PhysicsError::Time`]; [`physics::PhysicsError::TooFast`] naming the longest time that can be had.
     pub fn system_tick(&self, dt_s: f64) -> Result<Ticked, NetworkError> {
         physics::check_time(dt_s)?;
-        self.change(|changes| {
+        let done = self.change(|changes| {
             let mut all = self.look()?;
             for (id, node) in &mut all.nodes {
                 *node = self.require(changes, *id)?;
@@ -240,7 +278,9 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             }
             let (nodes, fields) = (all.nodes.len(), all.fields.len());
             Ok(Ticked { nodes, fields, order: network.order() })
-        })
+        })?;
+        count(&self.counts.ticks);
+        Ok(done)
     }
 
     /// How often this participant got the guard from a holder that had died: what that one had decided was finished

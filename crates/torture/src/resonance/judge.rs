@@ -9,6 +9,7 @@ use commonhold::store::StoreError;
 use commonhold::systems::resonance::{FIELDS, GUARD, NODES, PATTERNS, ResonanceNetworks, Snapshot};
 
 use super::log::{Came, Operation, read};
+use super::metrics::{self, Due};
 use super::report::ResonanceReport;
 use super::worker::is_conserved;
 use super::{ANCHOR, is_keeper, tag, tag_of, tagged};
@@ -33,6 +34,8 @@ struct Account {
     fields: BTreeMap<(u64, u64), Option<bool>>,
     ticks: u64,
     perhaps_ticks: u64,
+    resonances: u64,
+    perhaps_resonances: u64,
     done: u64,
     refused: u64,
 }
@@ -75,8 +78,24 @@ impl Account {
             }
             (Operation::Tick, Came::Done(_)) => self.ticks += 1,
             (Operation::Tick, _) => self.perhaps_ticks += 1,
-            (Operation::Resonate { .. } | Operation::Detect | Operation::Look, _) => {}
+            (Operation::Resonate { .. }, Came::Done(_)) => self.resonances += 1,
+            (Operation::Resonate { .. }, _) => self.perhaps_resonances += 1,
+            (Operation::Detect | Operation::Look, _) => {}
         }
+    }
+
+    /// What the metrics may be; the coordinator has created one node itself.
+    fn metrics(&self, nodes: u64, contentions: u64) -> [Due; 6] {
+        let count = |set: &BTreeSet<u64>| set.len() as u64;
+        let created = 1 + self.created.len() as u64;
+        [
+            Due::counted("nodes_created", created, count(&self.perhaps_created)),
+            Due::counted("nodes_removed", count(&self.removed), count(&self.perhaps_removed)),
+            Due::counted("resonances", self.resonances, self.perhaps_resonances),
+            Due::counted("ticks", self.ticks, self.perhaps_ticks),
+            Due::nodes(nodes),
+            Due::contentions(contentions),
+        ]
     }
 
     /// Acknowledged nodes that are not there, and were not removed.
@@ -138,6 +157,8 @@ pub(super) fn judge(
     let taken_over = |index| arena.worker(index).taken_over.load(Ordering::Acquire);
     let space = runtime.space();
     let guard = space.guards()?.into_iter().find(|g| g.name == GUARD);
+    let contentions = guard.as_ref().map_or(0, |g| g.contentions);
+    let due = account.metrics(seen.nodes.len() as u64, contentions);
     let elapsed_ms = ended.elapsed_ms.max(1);
     let mut report = ResonanceReport {
         system: "resonance",
@@ -159,9 +180,10 @@ pub(super) fn judge(
         ticks_exact: (account.ticks..=account.ticks + account.perhaps_ticks).contains(&ticks),
         half_done_seen: (0..options.processes).filter(|index| half_done(*index)).count() as u32,
         guard_free: guard.as_ref().is_some_and(|g| g.holder.is_none()),
-        guard_contentions: guard.as_ref().map_or(0, |g| g.contentions),
+        guard_contentions: contentions,
         guard_wait_ms: guard.as_ref().map_or(0, wait_ms),
         guard_taken_over: (0..options.processes).map(taken_over).sum(),
+        metrics_wrong: metrics::wrong(&due, &runtime.samples()?),
         kills: ended.kills,
         participants_dead: dead(runtime),
         cells_leaked: leaked(runtime)?,

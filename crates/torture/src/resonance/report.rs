@@ -53,6 +53,8 @@ pub struct ResonanceReport {
     pub guard_wait_ms: u64,
     /// How often somebody got the guard from a holder that was killed in it, and finished what that one had decided.
     pub guard_taken_over: u64,
+    /// Metrics that are not what happened (of the killed perhaps one each more).
+    pub metrics_wrong: Vec<String>,
     /// Processes killed with at least one operation acknowledged and one left.
     pub kills: u32,
     /// Entries of dead participants that are left after the last sweep.
@@ -95,7 +97,9 @@ impl ResonanceReport {
             self.store_differs,
         ];
         let all = [self.energy_conserved, self.ticks_exact, self.guard_free, self.store_sound];
-        none.iter().all(|n| *n == 0) && all.iter().all(|holds| *holds)
+        self.metrics_wrong.is_empty()
+            && none.iter().all(|n| *n == 0)
+            && all.iter().all(|holds| *holds)
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {
@@ -125,6 +129,7 @@ impl ResonanceReport {
             ("waits for the guard", self.guard_contentions.to_string()),
             ("waited in ms", self.guard_wait_ms.to_string()),
             ("taken over from dead", self.guard_taken_over.to_string()),
+            ("metrics wrong", self.metrics_wrong.len().to_string()),
             ("kills", self.kills.to_string()),
             ("dead participants left", self.participants_dead.to_string()),
             ("cells leaked", self.cells_leaked.to_string()),
