@@ -9,11 +9,14 @@ use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
+use crate::metrics::Metrics;
 use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
+use crate::resonance::Resonance;
 use crate::tables::{History, Tables};
+use crate::top::Top;
 use crate::torture::Torture;
 use crate::verify::Verify;
 use crate::write::{Add, Delete, Set};
@@ -66,8 +69,11 @@ pub(crate) enum Command {
     Verify(Verify),
     Destroy(Destroy),
     Inspect(Inspect),
+    Top(Top),
+    Metrics(Metrics),
     Torture(Torture),
     Replay(Replay),
+    Resonance(Resonance),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -118,8 +124,11 @@ impl Cli {
             Command::Verify(c) => c.run(globals),
             Command::Destroy(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
+            Command::Top(c) => c.run(globals),
+            Command::Metrics(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
+            Command::Resonance(c) => c.run(globals),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }

@@ -182,7 +182,7 @@ fn known_fields(
 }
 
 /// The catalogue of the segment, or else of its store.
-fn there(config: &Config) -> Result<Option<Catalogue>, Failure> {
+pub(crate) fn there(config: &Config) -> Result<Option<Catalogue>, Failure> {
     match admin::look(config) {
         Ok(space) => Ok(Some(space.catalogue().clone())),
         Err(OpenError::Missing { .. }) => {

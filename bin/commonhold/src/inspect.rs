@@ -1,14 +1,10 @@
 //! `inspect`: the segment from outside, without an entry of its own, disturbing nobody.
 
-use commonhold::core::Space;
-use commonhold::core::flag::Doorbell;
-use commonhold::core::inspect::{Phases, TableFigures};
-use commonhold::{Config, admin};
-use commonhold_os::process::Liveness;
-use serde::Serialize;
+use commonhold::admin;
 
 use crate::connect::Globals;
-use crate::failure::{Done, Failure};
+use crate::failure::{Done, one_line};
+use crate::looks::{Looks, Participants, PhasesJson, Steward, counted};
 use crate::output::{Format, Output, bytes_text, print_json, print_table};
 
 /// Look at a segment from outside
@@ -24,162 +20,9 @@ pub(crate) struct Inspect {
     format: Format,
 }
 
-/// What a segment looks like, at no single instant.
-#[derive(Debug, Serialize)]
-struct Looks {
-    segment: String,
-    uuid: String,
-    created_at: i64,
-    total_bytes: u64,
-    store: String,
-    store_epoch: u64,
-    lanes: u32,
-    participants: Participants,
-    steward: Steward,
-    tables: Vec<Table>,
-    unstored_versions: u64,
-    commits: u64,
-    lost_exchanges: u64,
-    room_waits: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Participants {
-    limit: u32,
-    alive: usize,
-    dead: usize,
-    unknown: usize,
-    list: Vec<Participant>,
-}
-
-#[derive(Debug, Serialize)]
-struct Participant {
-    entry: u16,
-    pid: u32,
-    state: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct Steward {
-    /// `none`, `awake`, `asleep`, `pacing` or `dead`.
-    state: &'static str,
-    entry: Option<u16>,
-    pid: Option<u32>,
-    terms: u64,
-    last_error: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Table {
-    name: String,
-    history: String,
-    records: u32,
-    slots: PhasesJson,
-    cells: PhasesJson,
-    index_cells: PhasesJson,
-    unstored_records: u64,
-    unstored_versions: u64,
-    version_floor: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct PhasesJson {
-    total: u32,
-    free: u32,
-    owned: u32,
-    published: u32,
-    retired: u32,
-}
-
-impl From<Phases> for PhasesJson {
-    fn from(phases: Phases) -> Self {
-        let Phases { free, owned, published, retired } = phases;
-        Self { total: free + owned + published + retired, free, owned, published, retired }
-    }
-}
-
-impl Looks {
-    fn at(config: &Config) -> Result<Self, Failure> {
-        let space = admin::look(config)?;
-        let header = space.segment().header();
-        let mut tables = Vec::new();
-        for (position, spec) in space.catalogue().tables.iter().enumerate() {
-            let figures = space.figures(position)?;
-            let TableFigures { unstored_records, unstored_versions, floor, .. } = figures;
-            tables.push(Table {
-                name: spec.name.clone(),
-                history: spec.history.to_string(),
-                records: figures.slots.published,
-                slots: figures.slots.into(),
-                cells: figures.cells.into(),
-                index_cells: figures.index_cells.into(),
-                unstored_records,
-                unstored_versions: unstored_versions + u64::from(figures.slots.retired),
-                version_floor: floor,
-            });
-        }
-        let totals = space.totals();
-        Ok(Self {
-            segment: config.segment_path().display().to_string(),
-            uuid: header.uuid.iter().map(|b| format!("{b:02x}")).collect(),
-            created_at: header.created_at,
-            total_bytes: space.segment().layout().total as u64 * 8,
-            store: header.store_url.clone(),
-            store_epoch: header.store_epoch,
-            lanes: space.catalogue().lanes,
-            participants: participants(&space),
-            steward: steward(&space),
-            unstored_versions: tables.iter().map(|t| t.unstored_versions).sum(),
-            tables,
-            commits: totals.commits,
-            lost_exchanges: totals.lost_exchanges,
-            room_waits: totals.room_waits,
-        })
-    }
-}
-
-fn state_text(liveness: Liveness) -> &'static str {
-    match liveness {
-        Liveness::Alive => "alive",
-        Liveness::Dead => "dead",
-        Liveness::Unknown => "unknown",
-    }
-}
-
-fn participants(space: &Space) -> Participants {
-    let list: Vec<Participant> = space
-        .participants()
-        .iter()
-        .map(|p| Participant { entry: p.entry, pid: p.identity.pid, state: state_text(p.liveness) })
-        .collect();
-    let count = |state: &str| list.iter().filter(|p| p.state == state).count();
-    let (alive, dead, unknown) = (count("alive"), count("dead"), count("unknown"));
-    Participants { limit: space.catalogue().participants, alive, dead, unknown, list }
-}
-
-fn steward(space: &Space) -> Steward {
-    let last_error = space.steward_message();
-    let Some((entry, terms)) = space.steward() else {
-        return Steward { state: "none", entry: None, pid: None, terms: 0, last_error };
-    };
-    let state = match space.steward_state() {
-        Doorbell::None => "none",
-        Doorbell::Asleep => "asleep",
-        Doorbell::Pacing => "pacing",
-        Doorbell::Awake | Doorbell::Hurried => "awake",
-    };
-    if state == "none" {
-        return Steward { state, entry: None, pid: None, terms, last_error };
-    }
-    let identity = space.identity_of(entry);
-    let dead = identity.is_none_or(|i| i.find().0 == Liveness::Dead);
-    let state = if dead { "dead" } else { state };
-    Steward { state, entry: Some(entry), pid: identity.map(|i| i.pid), terms, last_error }
-}
-
 impl Inspect {
     pub(crate) fn run(&self, globals: &Globals) -> Done {
-        let looks = Looks::at(&globals.config()?)?;
+        let looks = Looks::at(&*admin::look(&globals.config()?)?)?;
         if self.format.json {
             return print_json(&looks);
         }
@@ -214,7 +57,47 @@ fn print(out: &mut Output, looks: &Looks) -> Done {
         row.push(table.unstored_versions.to_string());
         rows.push(row);
     }
+    print_table(out, &rows)?;
+    print_guards(out, looks)?;
+    print_counters(out, looks)?;
+    print_metrics(out, looks)
+}
+
+fn print_guards(out: &mut Output, looks: &Looks) -> Done {
+    if looks.guards.is_empty() {
+        return Ok(());
+    }
+    let heads = ["guard", "holder", "number", "waiters", "contentions", "waited ms"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for guard in &looks.guards {
+        let holder = guard.holder_pid.map_or("-".to_owned(), |pid| format!("process {pid}"));
+        let numbers = [guard.number, guard.waiters.into(), guard.contentions];
+        let mut row = vec![one_line(&guard.name), holder];
+        row.extend(numbers.map(|n| n.to_string()));
+        row.push((guard.waited_ns / 1_000_000).to_string());
+        rows.push(row);
+    }
+    out.line("")?;
     print_table(out, &rows)
+}
+
+fn print_counters(out: &mut Output, looks: &Looks) -> Done {
+    let rows = counted(looks);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let heads = ["name", "kind", "value"].map(str::to_owned).to_vec();
+    let row =
+        |(name, kind, value): (String, &str, i128)| vec![name, kind.to_owned(), value.to_string()];
+    out.line("")?;
+    print_table(out, &std::iter::once(heads).chain(rows.into_iter().map(row)).collect::<Vec<_>>())
+}
+
+fn print_metrics(out: &mut Output, looks: &Looks) -> Done {
+    match looks.metrics.len() {
+        0 => Ok(()),
+        count => out.line(format_args!("{count} metrics; `commonhold metrics` prints them")),
+    }
 }
 
 fn print_steward(out: &mut Output, steward: &Steward) -> Done {

@@ -13,15 +13,19 @@ mod doctor;
 mod failure;
 mod follow;
 mod inspect;
+mod looks;
+mod metrics;
 mod names;
 mod output;
 mod parse;
 mod plan;
 mod read;
 mod replay;
+mod resonance;
 mod show;
 mod signals;
 mod tables;
+mod top;
 mod torture;
 mod verify;
 mod write;
@@ -71,17 +75,27 @@ fn run() -> Done {
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(error) if !error.use_stderr() => Ok(error.print()?),
-        // No command at all: the whole help, on stderr.
+        // No command at all, or none of a group: the whole help, on stderr.
         Err(error)
             if matches!(
                 error.kind(),
                 DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand
             ) =>
         {
-            note(Cli::command().render_help());
+            note(help());
             Err(Failure::usage(""))
         }
         Err(error) => Err(Failure::usage(usage_line(&error, &words()))),
+    }
+}
+
+/// The help of the group of commands that was named, or of all.
+fn help() -> clap::builder::StyledStr {
+    let mut all = Cli::command();
+    all.build();
+    match words().iter().find(|word| all.find_subcommand(word).is_some()) {
+        Some(group) => all.find_subcommand_mut(group).map(|c| c.render_help()).unwrap_or_default(),
+        None => all.render_help(),
     }
 }
 

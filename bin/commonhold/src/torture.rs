@@ -1,12 +1,15 @@
 //! `torture`: many processes update the same records at once, and nothing acknowledged may be lost.
 
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::io::IsTerminal;
 
 use commonhold::catalogue::History;
-use commonhold_torture::{Mode, Options, TortureError, compare, run};
+use commonhold_torture::resonance::{self, ResonanceReport};
+use commonhold_torture::{Comparison, Mode, Options, Report, System, TortureError, compare, run};
 use indicatif::ProgressBar;
 use nix::sys::signal::Signal;
+use serde::Serialize;
 
 use crate::connect::Globals;
 use crate::failure::{Done, Failure};
@@ -19,12 +22,16 @@ use crate::output::{Format, Output, print_json};
 /// Given none of --mode, --processes, --updates, --keys, --kill: 1000 processes, one record, one update each, without
 /// protection (before) and with the compare-exchange (after), side by side. It fails when an acknowledged update was
 /// lost or applied twice, or a check does not hold; of before and after, only after counts.
+///
+/// With --system the updates are operations of that system (10 each if --updates is not given): nodes are created,
+/// connected, moved and removed by all at once, and afterwards none may be lost, doubled or half done.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   commonhold torture
   commonhold torture --updates 1000 --keys 16
   commonhold torture --updates 200 --kill 200 --seed 7 --json
-  commonhold torture --mode mutex --updates 1000")]
+  commonhold torture --mode mutex --updates 1000
+  commonhold torture --system resonance --processes 64 --updates 100 --kill 32")]
 pub(crate) struct Torture {
     /// How many processes [default: 1000]
     #[arg(long, value_name = "N")]
@@ -38,6 +45,9 @@ pub(crate) struct Torture {
     /// How an update is made: cas, naive, mutex or store [default: cas]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
+    /// A system whose own operations are the updates: resonance
+    #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["mode", "keys", "payload", "history"])]
+    system: Option<System>,
     /// Which versions are stored: full or latest
     #[arg(long, value_name = "HISTORY", default_value = "full")]
     history: History,
@@ -56,6 +66,9 @@ pub(crate) struct Torture {
     #[command(flatten)]
     format: Format,
 }
+
+/// Operations of each process with --system, if not said otherwise.
+const SYSTEM_UPDATES: u64 = 10;
 
 /// Says on a terminal what is being done.
 struct Progress(RefCell<ProgressBar>);
@@ -85,11 +98,13 @@ impl Torture {
 
     fn options(&self, globals: &Globals) -> Options {
         let default = Options::default();
+        let updates = if self.system.is_some() { SYSTEM_UPDATES } else { default.updates };
         Options {
             processes: self.processes.unwrap_or(default.processes),
-            updates: self.updates.unwrap_or(default.updates),
+            updates: self.updates.unwrap_or(updates),
             keys: self.keys.unwrap_or(default.keys),
             mode: self.mode.unwrap_or(default.mode),
+            system: self.system,
             history: self.history,
             payload: self.payload,
             lanes: self.lanes,
@@ -106,27 +121,17 @@ impl Torture {
         }
         let progress = Progress::new();
         let say = |what: &str| progress.say(what);
-        let (text, json, ok) = if self.is_bare() {
-            let compared = compare(&options, &say);
-            progress.end();
-            let compared = compared.map_err(failure)?;
-            (
-                compared.to_string(),
-                Either::Comparison(&compared).print(self.format.json)?,
-                compared.after.ok,
-            )
-        } else {
-            let report = run(&options, &say);
-            progress.end();
-            let report = report.map_err(failure)?;
-            (report.to_string(), Either::Report(&report).print(self.format.json)?, report.ok)
+        let outcome = match self.system {
+            Some(System::Resonance) => resonance::run(&options, &say).map(Outcome::Resonance),
+            None if self.is_bare() => {
+                compare(&options, &say).map(Box::new).map(Outcome::Comparison)
+            }
+            None => run(&options, &say).map(Outcome::Report),
         };
-        if !json {
-            let mut out = Output::new();
-            out.text(text)?;
-            out.finish()?;
-        }
-        if ok {
+        progress.end();
+        let outcome = outcome.map_err(failure)?;
+        outcome.print(self.format.json)?;
+        if outcome.is_ok() {
             Ok(())
         } else {
             Err(Failure::failed("updates were lost, or a check does not hold: see the report"))
@@ -134,23 +139,38 @@ impl Torture {
     }
 }
 
-/// What is printed as JSON.
-enum Either<'a> {
-    Report(&'a commonhold_torture::Report),
-    Comparison(&'a commonhold_torture::Comparison),
+/// What a run showed.
+enum Outcome {
+    Report(Report),
+    Comparison(Box<Comparison>),
+    Resonance(ResonanceReport),
 }
 
-impl Either<'_> {
-    /// Prints it if `json`; whether it did.
-    fn print(&self, json: bool) -> Result<bool, Failure> {
-        if json {
-            match self {
-                Self::Report(report) => print_json(report)?,
-                Self::Comparison(compared) => print_json(compared)?,
-            }
+impl Outcome {
+    fn is_ok(&self) -> bool {
+        match self {
+            Self::Report(report) => report.ok,
+            Self::Comparison(compared) => compared.after.ok,
+            Self::Resonance(report) => report.ok,
         }
-        Ok(json)
     }
+
+    fn print(&self, json: bool) -> Done {
+        match self {
+            Self::Report(report) => print(report, json),
+            Self::Comparison(compared) => print(&**compared, json),
+            Self::Resonance(report) => print(report, json),
+        }
+    }
+}
+
+fn print<T: Display + Serialize>(value: &T, json: bool) -> Done {
+    if json {
+        return print_json(value);
+    }
+    let mut out = Output::new();
+    out.text(value)?;
+    out.finish()
 }
 
 fn failure(error: TortureError) -> Failure {

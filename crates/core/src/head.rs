@@ -93,8 +93,15 @@ impl Head {
     #[must_use]
     #[inline]
     pub fn is_newer_than(self, other: Self) -> bool {
-        let distance = self.tag().wrapping_sub(other.tag()) & TAG_MASK;
+        let distance = self.versions_since(other);
         distance != 0 && distance <= TAG_MASK / 2
+    }
+
+    /// How many versions came after `other`'s up to this one, modulo 2^39.
+    #[must_use]
+    #[inline]
+    pub fn versions_since(self, other: Self) -> u64 {
+        self.tag().wrapping_sub(other.tag()) & TAG_MASK
     }
 
     /// Whether it names exactly `version`.

@@ -10,7 +10,7 @@ use crate::head::Head;
 use crate::pool::Kind;
 use crate::read::{Found, Snapshot, snapshot};
 use crate::space::Space;
-use crate::table::{RecordRef, TableControl};
+use crate::table::{RecordRef, SlotView, TableControl};
 use crate::word::{Phase, Word};
 
 /// How many things are in each phase.
@@ -41,6 +41,27 @@ pub struct TableFigures {
     pub unstored_versions: u64,
     /// The version floor.
     pub floor: u64,
+}
+
+/// Where a slot stood when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotMark {
+    /// The slot's word, if nobody was just taking the slot: its head is then one of this generation.
+    settled: Option<Word>,
+    head: Head,
+}
+
+/// How many commits the heads show between two looks at a table's slots, deletions included: never too many. A
+/// slot that was taken anew in between counts once, whatever else came with that.
+#[must_use]
+pub fn commits_between(before: &[SlotMark], after: &[SlotMark]) -> u64 {
+    let generation = |mark: &SlotMark| mark.settled.map(Word::generation);
+    let commits = |(before, after): (&SlotMark, &SlotMark)| {
+        let moved = after.head.versions_since(before.head);
+        let same = generation(before).is_some() && generation(before) == generation(after);
+        if same { moved } else { moved.min(1) }
+    };
+    before.iter().zip(after).map(commits).sum()
 }
 
 impl Phases {
@@ -77,7 +98,7 @@ impl Space {
             let lives = matches!(phase, Phase::Published | Phase::Retired);
             if lives && head.is_newer_than(persisted) {
                 unstored_records += 1;
-                unstored_versions += head.tag().wrapping_sub(persisted.tag()) & ((1 << 39) - 1);
+                unstored_versions += head.versions_since(persisted);
             }
         }
         self.check_whole()?;
@@ -89,6 +110,24 @@ impl Space {
             unstored_versions,
             floor: table.control(TableControl::Floor)?.load(Ordering::Acquire),
         })
+    }
+
+    /// Where the heads of the table at `position` stand, for [`commits_between`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Truncated`].
+    pub fn slot_marks(&self, position: usize) -> Result<Vec<SlotMark>, Error> {
+        let table = self.table(position)?;
+        let mark = |slot: SlotView<'_>| {
+            let word = Word::load(slot.word, Ordering::Acquire);
+            let head = Head::load(slot.head, Ordering::Acquire);
+            let still = Word::load(slot.word, Ordering::Acquire) == word;
+            let settled = Some(word).filter(|word| still && word.phase() != Phase::Owned);
+            SlotMark { settled, head: head.position() }
+        };
+        let marks = table.slots().map(mark).collect();
+        self.check_whole()?;
+        Ok(marks)
     }
 
     /// Cells of the table that are neither free nor led to by a head: what was leaked, when nobody else is
@@ -184,5 +223,32 @@ impl Handle {
         let view = self.space().table(table)?;
         self.space().flag(&view, record.slot);
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_told_from_the_heads() {
+        let free = Word::from_bits(0);
+        let first = free.claimed_by(7);
+        let second = first.freed().claimed_by(7);
+        let mark = |word: Word, version| {
+            let settled = Some(word).filter(|w| w.phase() != Phase::Owned);
+            SlotMark { settled, head: Head::new(3, version) }
+        };
+        let of = |word: Word, before, after| {
+            let marks = [mark(word.published(), before), mark(word.published(), after)];
+            commits_between(&marks[..1], &marks[1..])
+        };
+        assert_eq!(of(first, 5, 5), 0);
+        assert_eq!(of(first, 5, 10), 5);
+        assert_eq!(of(first, (1 << 39) - 1, 1), 2, "over the end of the tag");
+        let between = |before, after| commits_between(&[before], &[after]);
+        assert_eq!(between(mark(free, 0), mark(first.published(), 40)), 1, "an insert");
+        assert_eq!(between(mark(first, 9), mark(first.published(), 40)), 1, "its end");
+        assert_eq!(between(mark(first.published(), 9), mark(second.published(), 40)), 1);
     }
 }

@@ -27,6 +27,7 @@ pub mod insert;
 pub mod inspect;
 pub mod intent;
 pub mod marks;
+pub mod metrics;
 pub mod participant;
 pub mod pool;
 pub mod read;

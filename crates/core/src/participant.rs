@@ -69,6 +69,8 @@ pub struct Participant {
     pub identity: Identity,
     /// Whether the owner is there.
     pub liveness: Liveness,
+    /// Commits of all owners that the entry ever had.
+    pub commits: u64,
 }
 
 /// Sums over all entries, the dead and gone included.
@@ -301,7 +303,8 @@ impl Space {
         let entries = self.entries().filter(|(_, e)| e.is_owned());
         let participant = |(entry, e): (u16, EntryView<'_>)| {
             let identity = e.identity();
-            Participant { entry, identity, liveness: identity.find().0 }
+            let commits = e.commits.load(Ordering::Relaxed);
+            Participant { entry, identity, liveness: identity.find().0, commits }
         };
         entries.map(participant).collect()
     }

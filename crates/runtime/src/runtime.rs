@@ -2,10 +2,12 @@
 //! steward's role.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use commonhold_core::catalogue::Catalogue;
+use commonhold_core::metrics::Sample;
 use commonhold_core::record::Record;
 use commonhold_core::sweep::Swept;
 use commonhold_core::wait::Deadline;
@@ -17,6 +19,7 @@ use crate::counter::Counter;
 use crate::dynamic::DynamicTable;
 use crate::guard::{Guard, GuardOptions};
 use crate::ids::Ids;
+use crate::metrics::Metrics;
 use crate::open::{OpenError, open};
 use crate::steward::Candidate;
 use crate::table::Table;
@@ -129,6 +132,23 @@ impl Runtime {
     /// As [`Runtime::guard`]; [`Error::OtherKind`] when it was made with another hold limit.
     pub fn guard_with(&self, name: &str, options: &GuardOptions) -> Result<Guard, Error> {
         Guard::new(self.handle()?, name, options)
+    }
+
+    /// A way to metrics, with a participant of its own for as many of them as you like.
+    ///
+    /// # Errors
+    /// [`Error::Participants`].
+    pub fn metrics(&self) -> Result<Metrics, Error> {
+        Ok(Metrics::new(Rc::new(self.handle()?)))
+    }
+
+    /// Everything that the segment counts, summed over all processes: what every segment does, its guards, and the
+    /// metrics that were registered. Takes no participant.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Truncated`].
+    pub fn samples(&self) -> Result<Vec<Sample>, Error> {
+        self.space.metrics()
     }
 
     /// The segment, for tools that look at it.

@@ -7,3 +7,4 @@ pub mod access_log;
 pub mod clients;
 pub mod customers;
 pub mod replay;
+pub mod resonance;

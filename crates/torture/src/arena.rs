@@ -5,7 +5,7 @@
 //! words   0..64   ready count · start time · first failure
 //! words  64..128  the start line (raw_sync event)
 //! then 128 words for each record of the mutex mode: mutex (raw_sync) · value · version · hash · payload …
-//! then 16 words for each worker, then a histogram for each worker
+//! then 16 words for each worker, then a histogram for each worker, then a log for each worker (with --system)
 //! ```
 //! The start line is a `raw_sync` event: a process-shared condition on a futex. It is used before the first
 //! kill only. The mutex is `raw_sync`'s process-shared pthread mutex, which is not robust: with kills the
@@ -33,6 +33,8 @@ pub(crate) struct Shape {
     pub(crate) workers: u32,
     pub(crate) records: u32,
     pub(crate) payload: u32,
+    /// Words of each worker's log.
+    pub(crate) log: u32,
 }
 
 /// The mapped arena.
@@ -52,6 +54,8 @@ pub(crate) struct WorkerView<'a> {
     pub(crate) violations: &'a AtomicU64,
     /// The longest update, in nanoseconds.
     pub(crate) longest: &'a AtomicU64,
+    /// How often it got a guard from a dead holder.
+    pub(crate) taken_over: &'a AtomicU64,
     pub(crate) histogram: &'a [AtomicU64],
 }
 
@@ -67,6 +71,8 @@ pub(crate) enum Violation {
     Sequence = 4,
     /// A state was read whose hash is not its own.
     Hash = 8,
+    /// Who held a guard saw a part of a change.
+    HalfDone = 16,
 }
 
 impl Shape {
@@ -86,8 +92,12 @@ impl Shape {
         self.workers_at() + WORKER_WORDS * self.workers as usize
     }
 
-    fn total(self) -> usize {
+    fn logs_at(self) -> usize {
         self.histograms_at() + HISTOGRAM_WORDS * self.workers as usize
+    }
+
+    fn total(self) -> usize {
+        self.logs_at() + self.log as usize * self.workers as usize
     }
 }
 
@@ -191,8 +201,16 @@ impl Arena {
             writer: self.word(at + 1),
             violations: self.word(at + 2),
             longest: self.word(at + 3),
+            taken_over: self.word(at + 4),
             histogram: self.words().get(histogram..histogram + HISTOGRAM_WORDS).unwrap_or_default(),
         }
+    }
+
+    /// The log of worker `index`.
+    pub(crate) fn log(&self, index: u32) -> &[AtomicU64] {
+        let words = self.shape.log as usize;
+        let at = self.shape.logs_at() + words * index as usize;
+        self.words().get(at..at + words).unwrap_or_default()
     }
 
     /// The mutex of record `record`.

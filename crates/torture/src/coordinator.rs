@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::arena::{Arena, Shape};
+use crate::arena::Arena;
 use crate::report::{Comparison, Report};
 use crate::worker::Task;
 use crate::{Mode, Options, TortureError, judge, key, peers, signals};
@@ -23,9 +23,11 @@ use crate::{Mode, Options, TortureError, judge, key, peers, signals};
 /// The table of the runtime's mode.
 pub(crate) const TABLE: &str = "records";
 /// How long the steward may take for what is left at the end.
-const DRAIN: Duration = Duration::from_secs(600);
+pub(crate) const DRAIN: Duration = Duration::from_secs(600);
 /// The longest a killer's fuse burns after the victim's chosen update, in nanoseconds.
 const FUSE: u64 = 30_000;
+/// The same when an update is one of a system's, which take longer: each octave up to 2^this is as likely.
+const SYSTEM_FUSE_OCTAVES: u64 = 22;
 /// Versions that may wait for the store.
 const JOURNAL_CELLS: u32 = 262_144;
 
@@ -152,18 +154,17 @@ fn run_mutex(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, Tortu
 }
 
 /// Starts all processes, lets them go at once, and waits for the last.
-fn processes(
+pub(crate) fn processes(
     options: &Options,
     target: &str,
     progress: &dyn Fn(&str),
 ) -> Result<(Arena, Ended), TortureError> {
-    let records = options.records();
-    let shape = Shape { workers: options.processes, records, payload: options.payload };
+    let shape = options.shape();
     let id = commonhold_os::random::hex(&commonhold_os::random::uuid());
     let name = format!("commonhold-arena-{id}");
     let arena = Arena::create(&name, shape)?;
     let victims = victims(options);
-    progress(&format!("{}: starting {} processes", options.mode.name(), options.processes));
+    progress(&format!("{}: starting {} processes", options.name(), options.processes));
     let mut crew = Crew { pids: Vec::new() };
     let exe = std::env::current_exe().map_err(|e| TortureError::system("find this program", e))?;
     for (index, victim) in (0_u32..).zip(&victims) {
@@ -190,7 +191,7 @@ fn processes(
         crew.check(&arena)?;
         futex::wait(arena.ready(), seen as u32, Duration::from_millis(100));
     }
-    progress(&format!("{}: {} updates", options.mode.name(), options.updates));
+    progress(&format!("{}: {} updates", options.name(), options.updates));
     let start = Instant::now();
     arena.start()?;
     let killed = crew.wait_all(&arena)?;
@@ -218,7 +219,11 @@ fn victims(options: &Options) -> Vec<(u64, u64)> {
     let mut open = u64::from(options.processes);
     for victim in &mut victims {
         if next(open) < left {
-            *victim = (1 + next(options.updates - 1), 1 + next(FUSE));
+            let fuse = match options.system {
+                Some(_) => 1 << (10 + next(SYSTEM_FUSE_OCTAVES - 9)),
+                None => FUSE,
+            };
+            *victim = (1 + next(options.updates - 1), 1 + next(fuse));
             left -= 1;
         }
         open -= 1;

@@ -16,7 +16,7 @@ pub(crate) struct Claims {
     acknowledged: Vec<u64>,
     writers: Vec<WriterId>,
     violations: u64,
-    latency: Latency,
+    pub(crate) latency: Latency,
 }
 
 /// Reads the arena after all workers ended.

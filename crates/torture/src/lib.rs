@@ -21,6 +21,7 @@ pub mod histogram;
 mod judge;
 mod peers;
 mod report;
+pub mod resonance;
 mod signals;
 mod worker;
 
@@ -45,6 +46,13 @@ pub enum Mode {
     Store,
 }
 
+/// A system whose own operations are tortured, in place of updates of plain records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    /// Resonance networks.
+    Resonance,
+}
+
 /// What to do to the records.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -56,6 +64,8 @@ pub struct Options {
     pub keys: u32,
     /// How an update is made.
     pub mode: Mode,
+    /// The system whose operations are the updates, if it is not plain records.
+    pub system: Option<System>,
     /// Which versions are stored.
     pub history: History,
     /// Bytes of a record's payload.
@@ -82,6 +92,9 @@ pub enum TortureError {
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] commonhold::Error),
+    /// The resonance networks.
+    #[error(transparent)]
+    Network(#[from] commonhold::systems::resonance::NetworkError),
     /// The store.
     #[error(transparent)]
     Store(#[from] commonhold::store::StoreError),
@@ -122,6 +135,7 @@ impl Default for Options {
             updates: 1,
             keys: 1,
             mode: Mode::Cas,
+            system: None,
             history: History::Full,
             payload: 64,
             lanes: 8,
@@ -155,10 +169,22 @@ impl Options {
             return no("--kill needs --updates 2 or more: a victim has made one and has one left"
                 .to_owned());
         }
+        if self.system.is_some()
+            && u64::from(self.processes).saturating_mul(self.updates) > 10_000_000
+        {
+            return no(
+                "--system with more than 10000000 updates in all; lower --updates".to_owned()
+            );
+        }
         if self.kill > self.processes {
             return no(format!("--kill {} of {} processes", self.kill, self.processes));
         }
         Ok(())
+    }
+
+    /// The name of what is tortured.
+    pub(crate) fn name(&self) -> &'static str {
+        self.system.map_or(self.mode.name(), System::name)
     }
 
     /// The key of the record that worker `index` updates in its `update`-th update.
@@ -182,6 +208,25 @@ impl Mode {
             Self::Mutex => "mutex",
             Self::Store => "store",
         }
+    }
+}
+
+impl System {
+    /// The system's name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Resonance => "resonance",
+        }
+    }
+}
+
+impl FromStr for System {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Self::Resonance].into_iter().find(|system| system.name() == text);
+        known.ok_or_else(|| format!("`{text}` is not a system; use resonance"))
     }
 }
 

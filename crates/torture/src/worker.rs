@@ -12,7 +12,7 @@ use nix::time::ClockId;
 
 use crate::arena::{Arena, Shape, Violation, WorkerView};
 use crate::histogram::record;
-use crate::{Mode, Options, TortureError, peers};
+use crate::{Mode, Options, System, TortureError, peers, resonance};
 
 /// The hidden first argument that makes the command a worker.
 pub const WORKER: &str = "__torture-worker";
@@ -41,11 +41,12 @@ impl Task {
             u64::from(o.keys),
             u64::from(o.payload),
             u64::from(o.lanes),
+            o.seed,
             self.victim.0,
             self.victim.1,
         ];
         let mut args = vec![WORKER.to_owned(), self.arena.clone(), self.target.clone()];
-        args.push(o.mode.name().to_owned());
+        args.push(o.name().to_owned());
         args.extend(numbers.iter().map(u64::to_string));
         args
     }
@@ -53,7 +54,8 @@ impl Task {
     fn from_args(args: &[String]) -> Option<Self> {
         let [arena, target, mode, numbers @ ..] = args else { return None };
         let numbers: Vec<u64> = numbers.iter().map(|n| n.parse().ok()).collect::<Option<_>>()?;
-        let [index, parent, processes, updates, keys, payload, lanes, after, delay] = numbers[..]
+        let [index, parent, processes, updates, keys, payload, lanes, seed, after, delay] =
+            numbers[..]
         else {
             return None;
         };
@@ -61,9 +63,11 @@ impl Task {
             processes: u32::try_from(processes).ok()?,
             updates,
             keys: u32::try_from(keys).ok()?,
-            mode: mode.parse().ok()?,
+            mode: mode.parse().unwrap_or(Mode::Cas),
+            system: mode.parse().ok(),
             payload: u32::try_from(payload).ok()?,
             lanes: u32::try_from(lanes).ok()?,
+            seed,
             ..Options::default()
         };
         Some(Self {
@@ -75,14 +79,24 @@ impl Task {
             victim: (after, delay),
         })
     }
+}
 
-    pub(crate) fn shape(&self) -> Shape {
-        let o = &self.options;
-        Shape { workers: o.processes, records: o.records(), payload: o.payload }
+impl Task {
+    /// The clock of its killer. Who waits for a guard most of the time would mostly be killed waiting: every other
+    /// worker of a system is killed by the time that it computes.
+    fn clock(&self) -> ClockId {
+        let computes = self.options.system.is_some() && self.index.is_multiple_of(2);
+        if computes { ClockId::CLOCK_PROCESS_CPUTIME_ID } else { ClockId::CLOCK_MONOTONIC }
     }
 }
 
 impl Options {
+    /// The sizes of the arena.
+    pub(crate) fn shape(&self) -> Shape {
+        let log = if self.system.is_some() { resonance::log_words(self.updates) } else { 0 };
+        Shape { workers: self.processes, records: self.records(), payload: self.payload, log }
+    }
+
     /// Records that the arena keeps: those of the mutex mode.
     pub(crate) fn records(&self) -> u32 {
         if self.mode == Mode::Mutex { self.keys } else { 0 }
@@ -107,7 +121,7 @@ pub fn worker(args: &[String]) -> u8 {
         }
         1
     };
-    let arena = match Arena::open(&task.arena, task.shape()) {
+    let arena = match Arena::open(&task.arena, task.options.shape()) {
         Ok(arena) => arena,
         Err(e) => return failed(&e, true),
     };
@@ -122,6 +136,9 @@ pub fn worker(args: &[String]) -> u8 {
 }
 
 fn work(task: &Task, arena: &Arena) -> Result<(), TortureError> {
+    if let Some(System::Resonance) = task.options.system {
+        return resonance::work(task, arena);
+    }
     match task.options.mode {
         Mode::Cas => cas(task, arena),
         Mode::Mutex => peers::mutex(task, arena),
@@ -140,12 +157,15 @@ pub(crate) fn updates(
     for number in 0..task.options.updates {
         if task.victim.0 > 0 {
             if number == task.victim.0 {
-                killer = Some(arm(task.victim.1)?);
+                killer = Some(arm(task.clock(), task.victim.1)?);
             }
             if number + 1 == task.options.updates {
-                // The kill is due with one update left: wait for it.
+                // The kill is due with one update left: wait for it, in the time that it is due in.
                 loop {
-                    nix::unistd::pause();
+                    match task.clock() {
+                        ClockId::CLOCK_MONOTONIC => nix::unistd::pause(),
+                        _ => std::hint::spin_loop(),
+                    }
                 }
             }
         }
@@ -162,11 +182,11 @@ pub(crate) fn updates(
     Ok(())
 }
 
-/// Has the kernel kill this process in `nanos`.
-fn arm(nanos: u64) -> Result<Timer, TortureError> {
+/// Has the kernel kill this process when `nanos` have passed on `clock`.
+fn arm(clock: ClockId, nanos: u64) -> Result<Timer, TortureError> {
     let failed = |e| TortureError::system("arm the killer", e);
     let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 });
-    let mut timer = Timer::new(ClockId::CLOCK_MONOTONIC, event).map_err(failed)?;
+    let mut timer = Timer::new(clock, event).map_err(failed)?;
     let expiration = Expiration::OneShot(Duration::from_nanos(nanos.max(1)).into());
     timer.set(expiration, TimerSetTimeFlags::empty()).map_err(failed)?;
     Ok(timer)

@@ -1,6 +1,7 @@
 //! The roles: what the processes of a test do. Each gets the segment's file and its own arguments.
 
 mod churn;
+mod count;
 mod forks;
 mod guarded;
 mod life;
@@ -38,6 +39,8 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "candidate" => life::candidate(segment),
         "churn" => churn::churn(segment, rest),
         "consume" => waits::consume(segment, rest),
+        "count" => count::count(segment, rest),
+        "count-on" => count::count_on(segment, rest),
         "create" => life::create(segment, rest),
         "fork" => forks::commit(segment, rest),
         "fork-inside" => guarded::fork_inside(segment),
