@@ -266,7 +266,7 @@ fn who_waits_for_an_id_is_told_why() {
 }
 
 #[test]
-fn who_takes_many_seldom_waits() {
+fn one_process_takes_many_in_order() {
     let runtime =
         Runtime::open(Config::ephemeral().table(TableConfig::new("t", &["n:i64"]))).unwrap();
     let ids = runtime.ids("nodes").unwrap();

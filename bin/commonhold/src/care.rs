@@ -100,7 +100,9 @@ impl Drain {
         if self.format.json {
             return print_json(&Drained { store: &store, before, drained: true });
         }
-        print_line(format_args!("{store} has everything ({before} versions were missing)"))
+        print_line(format_args!(
+            "{store} has everything ({before} versions or counters were missing)"
+        ))
     }
 
     /// Drains in a thread of its own, so that a signal ends the wait at once.

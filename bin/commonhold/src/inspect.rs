@@ -4,7 +4,7 @@ use commonhold::admin;
 
 use crate::connect::Globals;
 use crate::failure::{Done, one_line};
-use crate::looks::{Looks, Participants, PhasesJson, Steward};
+use crate::looks::{Looks, Participants, PhasesJson, Steward, counted};
 use crate::output::{Format, Output, bytes_text, print_json, print_table};
 
 /// Look at a segment from outside
@@ -59,6 +59,7 @@ fn print(out: &mut Output, looks: &Looks) -> Done {
     }
     print_table(out, &rows)?;
     print_guards(out, looks)?;
+    print_counters(out, looks)?;
     print_metrics(out, looks)
 }
 
@@ -78,6 +79,18 @@ fn print_guards(out: &mut Output, looks: &Looks) -> Done {
     }
     out.line("")?;
     print_table(out, &rows)
+}
+
+fn print_counters(out: &mut Output, looks: &Looks) -> Done {
+    let rows = counted(looks);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let heads = ["name", "kind", "value"].map(str::to_owned).to_vec();
+    let row =
+        |(name, kind, value): (String, &str, i128)| vec![name, kind.to_owned(), value.to_string()];
+    out.line("")?;
+    print_table(out, &std::iter::once(heads).chain(rows.into_iter().map(row)).collect::<Vec<_>>())
 }
 
 fn print_metrics(out: &mut Output, looks: &Looks) -> Done {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use commonhold::core::Space;
+use commonhold::core::directory::{Descriptor, NameKind};
 use commonhold::core::flag::Doorbell;
 use commonhold::core::guard::GuardFigures;
 use commonhold::core::inspect::{Phases, TableFigures};
 use commonhold_os::process::Liveness;
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, one_line};
 use crate::metrics::MetricJson;
 
 /// What a segment looks like, at no single instant.
@@ -26,6 +27,8 @@ pub(crate) struct Looks {
     pub(crate) steward: Steward,
     pub(crate) tables: Vec<Table>,
     pub(crate) guards: Vec<Guard>,
+    pub(crate) counters: Vec<Counter>,
+    pub(crate) ids: Vec<Ids>,
     /// Those that programs registered.
     pub(crate) metrics: Vec<MetricJson>,
     pub(crate) unstored_versions: u64,
@@ -88,6 +91,19 @@ pub(crate) struct Guard {
 }
 
 #[derive(Debug, Serialize)]
+pub(crate) struct Counter {
+    pub(crate) name: String,
+    pub(crate) value: i64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Ids {
+    pub(crate) name: String,
+    /// The last one given out; 0: none yet.
+    pub(crate) last: u64,
+}
+
+#[derive(Debug, Serialize)]
 pub(crate) struct PhasesJson {
     pub(crate) total: u32,
     pub(crate) free: u32,
@@ -137,6 +153,14 @@ impl Looks {
             unstored_versions: tables.iter().map(|t| t.unstored_versions).sum(),
             tables,
             guards: space.guards()?.into_iter().map(|guard| guard_json(space, guard)).collect(),
+            counters: of_kind(space, NameKind::Counter, |counter| {
+                let value = space.counter_value(&counter)?;
+                Ok(Counter { name: counter.name, value })
+            })?,
+            ids: of_kind(space, NameKind::Ids, |ids| {
+                let last = space.last_id(&ids)?;
+                Ok(Ids { name: ids.name, last })
+            })?,
             metrics: metrics(space)?,
             commits: totals.commits,
             lost_exchanges: totals.lost_exchanges,
@@ -158,6 +182,21 @@ fn guard_json(space: &Space, guard: GuardFigures) -> Guard {
         contentions: guard.contentions,
         waited_ns: nanos(guard.waited),
     }
+}
+
+fn of_kind<T>(
+    space: &Space,
+    kind: NameKind,
+    look: impl Fn(Descriptor) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    space.names()?.into_iter().filter(|name| name.kind == kind).map(look).collect()
+}
+
+/// Counters and allocators of ids: name, kind, value or last id.
+pub(crate) fn counted(looks: &Looks) -> Vec<(String, &'static str, i128)> {
+    let counters = looks.counters.iter().map(|c| (one_line(&c.name), "counter", c.value.into()));
+    let ids = looks.ids.iter().map(|ids| (one_line(&ids.name), "ids", ids.last.into()));
+    counters.chain(ids).collect()
 }
 
 fn metrics(space: &Space) -> Result<Vec<MetricJson>, Failure> {

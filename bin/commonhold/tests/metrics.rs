@@ -60,12 +60,19 @@ fn inspect_and_top_show_guards_and_metrics() {
     let world = World::with_counters();
     assert_eq!(world.json(&["inspect"])["guards"], json!([]));
     count(&world);
+    world.ok(&["counter", "orders", "--add", "3"]);
+    world.ok(&["ids", "nodes", "--count", "2"]);
+    let text = world.ok(&["metrics"]);
+    assert!(text.contains("\ncommonhold_counter_value{counter=\"orders\"} 3\n"), "{text}");
+    assert!(text.contains("\ncommonhold_ids_last{ids=\"nodes\"} 2\n"), "{text}");
     let looks = world.json(&["inspect"]);
     let want = json!([{
         "name": "resonance", "holder_entry": null, "holder_pid": null, "number": 1,
         "hold_limit_ms": null, "waiters": 0, "contentions": 0, "waited_ns": 0
     }]);
     assert_eq!(looks["guards"], want);
+    assert_eq!(looks["counters"], json!([{"name": "orders", "value": 3}]));
+    assert_eq!(looks["ids"], json!([{"name": "nodes", "last": 2}]));
     let names = looks["metrics"].as_array().unwrap().iter().map(|m| m["name"].clone());
     assert_eq!(names.collect::<Vec<_>>(), ["sweeps_total", "took_ms"]);
     let text = world.ok(&["inspect"]);
@@ -76,6 +83,8 @@ fn inspect_and_top_show_guards_and_metrics() {
         line.unwrap_or_else(|| panic!("{frame}")).split_whitespace().collect::<Vec<_>>()
     };
     assert_eq!(line("resonance"), ["resonance", "-", "1", "0", "0", "0", "0", "ns"]);
+    assert_eq!(line("orders"), ["orders", "counter", "3", "0"]);
+    assert_eq!(line("nodes"), ["nodes", "ids", "2", "0"]);
     assert_eq!(line("sweeps_total"), ["sweeps_total", "5", "0"]);
     assert_eq!(line("took_ms"), ["took_ms{kind=tick}", "2", "0", "2.097"]);
 }

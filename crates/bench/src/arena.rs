@@ -12,6 +12,7 @@ use commonhold_torture::histogram::HISTOGRAM_WORDS;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use crate::locks::{Pthread, Robustness};
 use crate::{Failure, Outcome};
 
 /// Latencies that a worker keeps one by one.
@@ -46,7 +47,10 @@ pub(crate) struct Board {
     pub(crate) stamp: Line,
     /// A process-shared pthread mutex, through `raw_sync`.
     mutex: [Line; 2],
-    /// What it protects: value, version, hash, payload.
+    /// Two more, without: a plain one, a robust one.
+    plain: [Line; 2],
+    robust: [Line; 2],
+    /// What the first one protects: value, version, hash, payload.
     pub(crate) record: [AtomicU64; 3 + RECORD_WORDS],
 }
 
@@ -81,8 +85,12 @@ impl Arena {
         let file = shared_file(size_of::<Board>() + desks * size_of::<Desk>())?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let arena = Self { memory: MmapOptions::new().map_raw(&file)?, _file: file, path, desks };
-        // SAFETY: the mutex's 256 bytes belong to it alone, nobody else has the arena yet.
-        unsafe { arena.make_mutex()? };
+        // SAFETY: each mutex's 256 bytes belong to it alone, nobody else has the arena yet.
+        unsafe {
+            arena.make_mutex()?;
+            Pthread::make(arena.pthread_at(Robustness::Stalled), Robustness::Stalled)?;
+            Pthread::make(arena.pthread_at(Robustness::Robust), Robustness::Robust)?;
+        }
         Ok(arena)
     }
 
@@ -118,7 +126,21 @@ impl Arena {
         (mutex, base.wrapping_add(std::mem::offset_of!(Board, record)))
     }
 
-    /// Makes the mutex.
+    fn pthread_at(&self, robustness: Robustness) -> *mut u8 {
+        let offset = match robustness {
+            Robustness::Stalled => std::mem::offset_of!(Board, plain),
+            Robustness::Robust => std::mem::offset_of!(Board, robust),
+        };
+        self.memory.as_mut_ptr().wrapping_add(offset)
+    }
+
+    /// A pthread mutex around nothing.
+    pub(crate) fn pthread(&self, robustness: Robustness) -> Pthread<'_> {
+        // SAFETY: it was made before anybody could open the arena, which is borrowed.
+        unsafe { Pthread::at(self.pthread_at(robustness)) }
+    }
+
+    /// Makes the mutex around the record.
     ///
     /// # Safety
     /// Nobody else has the arena.

@@ -125,6 +125,7 @@ impl Crew {
         // What was counted must be what was done.
         let made = match job {
             Job::Exchange => Some(board.word.0.load(Ordering::SeqCst)),
+            job if job.is_section() => Some(board.word.0.load(Ordering::SeqCst)),
             Job::Mutex | Job::MutexFnv | Job::MutexState | Job::MutexFnvTimed => {
                 Some(value() - first)
             }

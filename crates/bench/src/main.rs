@@ -3,6 +3,7 @@
 
 mod arena;
 mod crew;
+mod locks;
 mod measure;
 mod peers;
 mod place;
@@ -55,7 +56,7 @@ fn run(args: &[String]) -> Outcome {
         match arg.parse() {
             Ok(row) if rows::ROWS.iter().any(|(number, _)| *number == row) => wanted.push(row),
             _ => {
-                return Err(format!("`{arg}`: rows are 1 to 11, the only option is --quick").into());
+                return Err(format!("`{arg}`: rows are 1 to 12, the only option is --quick").into());
             }
         }
     }

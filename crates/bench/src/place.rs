@@ -11,6 +11,8 @@ pub(crate) const LATEST: &str = "latest";
 pub(crate) const LATEST_AT: usize = 0;
 /// The table with full history.
 pub(crate) const FULL: &str = "full";
+/// The guard.
+pub(crate) const GUARD: &str = "bench";
 /// Records of either table that are there from the start.
 pub(crate) const RECORDS: u32 = 1024;
 

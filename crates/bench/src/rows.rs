@@ -2,6 +2,7 @@
 
 mod durable;
 mod growth;
+mod guards;
 mod hot;
 mod single;
 mod torture;
@@ -26,4 +27,5 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (9, torture::whole),
     (10, growth::growth),
     (11, growth::attach),
+    (12, guards::guards),
 ];

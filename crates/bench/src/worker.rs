@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use commonhold::{Commit, Config, Error, Handle, RecordRef, Runtime, Table};
+use commonhold::{Commit, Config, Error, Guard, GuardOptions, Handle, RecordRef, Runtime, Table};
 use commonhold_os::clock::monotonic_nanos;
 use commonhold_os::futex;
 use commonhold_torture::histogram;
@@ -12,9 +12,10 @@ use nix::sys::signal::Signal;
 
 use crate::Outcome;
 use crate::arena::{Arena, Board, Desk, SAMPLES};
+use crate::locks::{Lock, Robustness, add_one};
 use crate::measure::Random;
 use crate::peers::{BareSteps, Hashed, exchange, pass_turn, under_mutex, wait_turn};
-use crate::place::{FULL, LATEST, LATEST_AT, RECORDS, Sample256, find, key, raise};
+use crate::place::{FULL, GUARD, LATEST, LATEST_AT, RECORDS, Sample256, find, key, raise};
 
 /// The hidden first argument that makes the benchmark a worker.
 pub(crate) const WORKER: &str = "__bench-worker";
@@ -50,9 +51,18 @@ pub(crate) enum Job {
     /// Update a record of one's own and wait until it is stored: latest and full history.
     DurableLatest,
     DurableFull,
+    /// A short section: under a guard, and under the mutexes; and how long each waits for it.
+    Guard,
+    Pthread,
+    Robust,
+    RawSync,
+    GuardWait,
+    PthreadWait,
+    RobustWait,
+    RawSyncWait,
 }
 
-const JOBS: [Job; 17] = [
+const JOBS: [Job; 25] = [
     Job::Exit,
     Job::Hot,
     Job::HotRaw,
@@ -70,7 +80,22 @@ const JOBS: [Job; 17] = [
     Job::FutexRunning,
     Job::DurableLatest,
     Job::DurableFull,
+    Job::Guard,
+    Job::Pthread,
+    Job::Robust,
+    Job::RawSync,
+    Job::GuardWait,
+    Job::PthreadWait,
+    Job::RobustWait,
+    Job::RawSyncWait,
 ];
+
+impl Job {
+    /// Whether it counts the sections in the board's word, not atomically.
+    pub(crate) fn is_section(self) -> bool {
+        self as u64 >= Self::Guard as u64
+    }
+}
 
 /// What a worker works with.
 struct Kit<'a> {
@@ -82,6 +107,7 @@ struct Kit<'a> {
     latest: Table<Sample256, &'a Handle>,
     full: Table<Sample256, &'a Handle>,
     records: Vec<RecordRef>,
+    guard: Guard<&'a Handle>,
 }
 
 /// The life of a worker; `args` are those behind [`WORKER`].
@@ -113,7 +139,9 @@ fn serve(args: &[String]) -> Outcome {
     let full = Table::new(&handle, FULL)?;
     let records = find(&latest, RECORDS as usize)?;
     let board = arena.board();
-    let kit = Kit { index, arena: &arena, board, desk, handle: &handle, latest, full, records };
+    let guard = Guard::new(&handle, GUARD, &GuardOptions::new())?;
+    let (arena, handle) = (&arena, &handle);
+    let kit = Kit { index, arena, board, desk, handle, latest, full, records, guard };
     let mut turn = 0;
     board.ready.0.fetch_add(1, Ordering::SeqCst);
     futex::wake_all(&board.ready.0);
@@ -177,6 +205,14 @@ impl Kit<'_> {
             Job::FutexRunning => self.bare_turns(0, SPINS),
             Job::DurableLatest => self.durable(&self.latest),
             Job::DurableFull => self.durable(&self.full),
+            Job::Guard => self.sections(&self.guard),
+            Job::GuardWait => self.waits(&self.guard),
+            Job::Pthread => self.sections(&self.arena.pthread(Robustness::Stalled)),
+            Job::PthreadWait => self.waits(&self.arena.pthread(Robustness::Stalled)),
+            Job::Robust => self.sections(&self.arena.pthread(Robustness::Robust)),
+            Job::RobustWait => self.waits(&self.arena.pthread(Robustness::Robust)),
+            Job::RawSync => self.sections(&self.arena.mutex()?),
+            Job::RawSyncWait => self.waits(&self.arena.mutex()?),
         }
     }
 
@@ -218,6 +254,27 @@ impl Kit<'_> {
     fn mutex(&self, hashed: Hashed) -> Outcome {
         let mutex = self.arena.mutex()?;
         self.again(|| under_mutex(mutex.as_ref(), self.board, hashed))
+    }
+
+    /// Short sections under a lock.
+    fn sections(&self, lock: &impl Lock) -> Outcome {
+        let word = &self.board.word.0;
+        self.again(|| lock.with(|| add_one(word)))
+    }
+
+    /// The same, with the time from asking to having in the histogram.
+    fn waits(&self, lock: &impl Lock) -> Outcome {
+        let word = &self.board.word.0;
+        self.again(|| {
+            let asked = monotonic_nanos();
+            let mut waited = 0;
+            lock.with(|| {
+                waited = monotonic_nanos().saturating_sub(asked);
+                add_one(word);
+            })?;
+            histogram::record(&self.desk.histogram, waited);
+            Ok(())
+        })
     }
 
     fn bare_turns(&self, pause: u64, spins: u32) -> Outcome {

@@ -150,14 +150,14 @@ impl<'a> NameView<'a> {
     /// A word of the first hot line.
     #[inline]
     pub(crate) fn hot(self, at: usize) -> Result<&'a AtomicU64, Error> {
-        self.words.get(..HOT_WORDS).and_then(|line| line.get(at)).ok_or(damaged(at))
+        self.words.get(..HOT_WORDS).and_then(|line| line.get(at)).ok_or_else(|| damaged(at))
     }
 
     /// A word of the second hot line.
     #[inline]
     pub(crate) fn warm(self, at: usize) -> Result<&'a AtomicU64, Error> {
         let line = self.words.get(HOT_WORDS..DESCRIPTOR);
-        line.and_then(|line| line.get(at)).ok_or(damaged(at))
+        line.and_then(|line| line.get(at)).ok_or_else(|| damaged(at))
     }
 
     fn descriptor(self) -> Option<(&'a [AtomicU64; FIXED_WORDS], &'a [AtomicU64])> {

@@ -65,8 +65,12 @@ pub use word::Previous;
 const WORD: usize = 0;
 /// When the lease of the sleeper who looks after the holder ends, in milliseconds of the monotonic clock.
 const LEASE: usize = 1;
-/// So many looks before a waiter sleeps.
-const SPINS: u32 = if cfg!(feature = "loom") { 1 } else { 100 };
+/// So many looks before a waiter sleeps: 10 to 25 µs, less than the 40 µs of a sleep and a wake-up.
+const SPINS: u32 = if cfg!(feature = "loom") { 1 } else { 20 };
+/// The longest pause between two looks, in `spin_loop`s; the first is one, each other twice the one before. Measured
+/// (docs/performance.md, row 12): 100 looks without pauses gave half the sections of 64 processes, 7 looks with pauses
+/// that grow to 64 let more of them sleep, for milliseconds.
+const PAUSES_MAX: u32 = 32;
 /// So long sleeps who looks after the holder.
 const WATCH_PIECE: Duration = Duration::from_millis(3);
 /// So long a lease lasts; longer than a piece, however late its owner wakes up.
@@ -128,6 +132,15 @@ impl GuardRef {
 }
 
 impl Grant {
+    /// Of a guard that is not held yet: to be taken by [`Handle::acquire_into`].
+    #[must_use]
+    #[inline]
+    pub fn of(guard: GuardRef) -> Self {
+        let (word, previous, waited) = (GuardWord::NEVER, Previous::Released, Duration::ZERO);
+        let (unfinished, serial) = (false.into(), 0.into());
+        Self { guard, word, previous, waited, unfinished, serial, generation: 0 }
+    }
+
     /// The fencing number.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -204,38 +217,76 @@ impl Handle {
     /// # Errors
     /// [`Error::Nested`] when this thread holds one; [`Error::Timeout`] naming the holder; [`Error::Unfinished`] when what
     /// was left cannot be finished now (nobody holds the guard then).
-    #[inline]
     pub fn acquire(&self, guard: GuardRef, patience: Patience) -> Result<Option<Grant>, Error> {
-        self.check_fork()?;
-        if let Some(held) = nesting::held() {
-            return Err(self.nested(held, guard));
-        }
-        let word = self.guard_word(guard)?;
-        let now = GuardWord::load(word, Ordering::Relaxed);
-        let next = now.taken_by(self.entry_index());
-        if now.holder().is_none() && now.exchange(word, next) {
-            self.space().check_whole()?;
-            let grant = self.granted(guard, next, Duration::ZERO);
-            if next.previous() == Previous::Released {
-                return Ok(Some(grant));
-            }
-            return match self.finish_or_leave(&grant) {
-                Ok(()) => Ok(Some(grant)),
-                Err(Error::Fenced { .. }) => self.acquire_slow(guard, word, patience),
-                Err(e) => Err(e),
-            };
-        }
-        self.acquire_slow(guard, word, patience)
+        let mut grant = Grant::of(guard);
+        Ok(self.acquire_into(&mut grant, patience)?.then_some(grant))
     }
 
-    #[inline]
-    fn granted(&self, guard: GuardRef, word: GuardWord, waited: Duration) -> Grant {
-        nesting::set(Some((self.space_address(), guard.index)));
-        let previous = word.previous();
-        let unfinished = std::cell::Cell::new(previous != Previous::Released);
+    /// Like [`Handle::acquire`], into a grant that stays where it is: moving one costs as much as taking the guard.
+    /// False instead of `None`.
+    ///
+    /// # Errors
+    /// As [`Handle::acquire`].
+    pub fn acquire_into(&self, grant: &mut Grant, patience: Patience) -> Result<bool, Error> {
         let generation = fork::generation();
-        let serial = std::cell::Cell::new(0);
-        Grant { guard, word, previous, waited, unfinished, serial, generation }
+        let usual = self.is_of(generation) && nesting::held().is_none();
+        if usual && self.take_left(grant)? {
+            grant.generation = generation;
+            self.space().check_whole()?;
+            nesting::set(Some((self.space_address(), grant.guard.index)));
+            return Ok(true);
+        }
+        self.acquire_any(grant, patience)
+    }
+
+    /// Takes a guard that nobody has and that its last holder has left as it should be; false when it is not so.
+    #[inline]
+    fn take_left(&self, grant: &mut Grant) -> Result<bool, Error> {
+        let word = self.guard_word(grant.guard)?;
+        let now = GuardWord::load(word, Ordering::Relaxed);
+        let next = now.taken_by(self.entry_index());
+        if !now.is_left() || !now.exchange(word, next) {
+            return Ok(false);
+        }
+        grant.word = next;
+        (grant.previous, grant.waited) = (Previous::Released, Duration::ZERO);
+        *grant.unfinished.get_mut() = false;
+        *grant.serial.get_mut() = 0;
+        Ok(true)
+    }
+
+    /// Takes a guard, however it stands.
+    #[cold]
+    fn acquire_any(&self, grant: &mut Grant, patience: Patience) -> Result<bool, Error> {
+        self.check_fork()?;
+        if let Some(held) = nesting::held() {
+            return Err(self.nested(held, grant.guard));
+        }
+        let word = self.guard_word(grant.guard)?;
+        let now = GuardWord::load(word, Ordering::Relaxed);
+        let next = now.taken_by(self.entry_index());
+        if now.holder().is_some() || !now.exchange(word, next) {
+            return self.acquire_slow(grant, word, patience);
+        }
+        match self.granted(grant, next, Duration::ZERO) {
+            Err(Error::Fenced { .. }) => self.acquire_slow(grant, word, patience),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// The guard is this handle's; what the holder before left is finished, or the guard left as it was.
+    fn granted(&self, grant: &mut Grant, word: GuardWord, waited: Duration) -> Result<(), Error> {
+        self.space().check_whole()?;
+        nesting::set(Some((self.space_address(), grant.guard.index)));
+        let previous = word.previous();
+        let unfinished = (previous != Previous::Released).into();
+        let (serial, generation) = (0.into(), fork::generation());
+        let guard = grant.guard;
+        *grant = Grant { guard, word, previous, waited, unfinished, serial, generation };
+        if previous == Previous::Released {
+            return Ok(());
+        }
+        self.finish_or_leave(grant)
     }
 
     /// Finishes what the holder before left, or leaves the guard as it was.
@@ -255,7 +306,6 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::Fenced`] when it was taken from this holder before.
-    #[inline]
     pub fn release(&self, grant: &Grant) -> Result<(), Error> {
         nesting::set(None);
         if fork::generation() != grant.generation {
@@ -333,35 +383,29 @@ impl Handle {
     #[cold]
     fn acquire_slow(
         &self,
-        guard: GuardRef,
+        grant: &mut Grant,
         word: &AtomicU64,
         patience: Patience,
-    ) -> Result<Option<Grant>, Error> {
+    ) -> Result<bool, Error> {
         let deadline = Deadline::after(match patience {
             Patience::Try => Duration::ZERO,
             Patience::Within(limit) => limit,
             Patience::Forever => Duration::MAX,
         });
         loop {
-            let mut waiter = Waiter::new(self, guard, word);
+            let mut waiter = Waiter::new(self, grant.guard, word);
             let taken = waiter.take(patience, &deadline);
             waiter.leave();
             if matches!(taken, Ok(None)) {
-                return Ok(None);
+                return Ok(false);
             }
             let waited = deadline.waited();
-            self.count_wait(guard, waited)?;
-            let Some(taken) = taken? else { return Ok(None) };
-            self.space().check_whole()?;
-            let grant = self.granted(guard, taken, waited);
-            match grant.previous {
-                Previous::Released => return Ok(Some(grant)),
-                _ => match self.finish_or_leave(&grant) {
-                    Ok(()) => return Ok(Some(grant)),
-                    // It took longer than the hold limit: somebody else finishes it; wait again.
-                    Err(Error::Fenced { .. }) => {}
-                    Err(e) => return Err(e),
-                },
+            self.count_wait(grant.guard, waited)?;
+            let Some(taken) = taken? else { return Ok(false) };
+            match self.granted(grant, taken, waited) {
+                // Finishing took longer than the hold limit: somebody else does it; wait again.
+                Err(Error::Fenced { .. }) => {}
+                other => return other.map(|()| true),
             }
         }
     }

@@ -129,6 +129,12 @@ impl Handle {
         Ok(())
     }
 
+    /// Whether it belongs to this process, whose generation is `generation`.
+    #[inline]
+    pub(crate) fn is_of(&self, generation: u64) -> bool {
+        self.generation.get() == generation
+    }
+
     /// Becomes a participant of its own in a forked child; true when it just did.
     #[inline]
     pub(crate) fn check_fork(&self) -> Result<bool, Error> {

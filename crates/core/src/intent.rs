@@ -242,7 +242,7 @@ impl Handle {
         // Were it not ours any more, it might have been freed under the copy.
         fence(Ordering::Acquire);
         self.check_held(grant)?;
-        let ([published, word], mut rest) = first_words(&bytes).ok_or(damaged(0))?;
+        let ([published, word], mut rest) = first_words(&bytes).ok_or_else(|| damaged(0))?;
         let mut planned = Vec::new();
         while !rest.is_empty() {
             let decoded = Planned::decode(self.space(), rest);

@@ -205,7 +205,10 @@ impl<H: Borrow<Handle>> Guard<H> {
         section: impl FnOnce(&Held<'_>) -> R,
     ) -> Result<Option<Ran<R>>, Error> {
         let handle = self.handle.borrow();
-        let Some(grant) = handle.acquire(self.guard, patience)? else { return Ok(None) };
+        let mut grant = Grant::of(self.guard);
+        if !handle.acquire_into(&mut grant, patience)? {
+            return Ok(None);
+        }
         let mut leave = Leave { handle, grant: &grant, left: false };
         let result = section(&Held { handle, grant: &grant });
         leave.left = true;

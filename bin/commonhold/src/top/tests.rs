@@ -4,7 +4,9 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
-use crate::looks::{Guard, Looks, Participant, Participants, PhasesJson, Steward, Table};
+use crate::looks::{
+    Counter, Guard, Ids, Looks, Participant, Participants, PhasesJson, Steward, Table,
+};
 
 use crate::metrics::{HistogramJson, MetricJson, ValueJson};
 
@@ -82,6 +84,8 @@ fn sample(seconds: u64, commits: u64) -> Sample {
         steward,
         tables: vec![table("customers", 400, 12), table("clients", 1000, 0)],
         guards: vec![guard("resonance", Some(4711), 3, commits), guard("jobs", None, 0, 7)],
+        counters: Vec::new(),
+        ids: Vec::new(),
         metrics: vec![
             metric("sigil_gc_sweep_total", "counter", ValueJson::Count { value: commits / 10 }),
             metric("resonance_worker_pool_size", "gauge", ValueJson::Number { value: 7.5 }),
@@ -239,6 +243,23 @@ fn it_is_told_that_the_segment_went_and_came_anew() {
         story.tell(Ok(new()));
     }
     assert!(!story.view().text().contains("made anew"));
+}
+
+#[test]
+fn counters_and_ids_have_rates_of_their_own() {
+    let look = |seconds, value, last| {
+        let mut sample = sample(seconds, 0);
+        sample.looks.counters = vec![Counter { name: "a b".to_owned(), value }];
+        sample.looks.ids = vec![Ids { name: "nodes".to_owned(), last }];
+        sample
+    };
+    let mut story = Story::new(look(1, 5, u64::MAX - 3));
+    story.tell(Ok(look(3, -5, u64::MAX)));
+    let text = story.view().text();
+    let want = "\nname   kind                    value  per s
+a b    counter                    -5   -5.0
+nodes  ids      18446744073709551615    1.5\n";
+    assert!(text.contains(want), "{text}");
 }
 
 #[test]

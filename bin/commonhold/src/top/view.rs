@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use commonhold::core::inspect::commits_between;
 
 use crate::failure::one_line;
-use crate::looks::{Guard, Looks, Participant, Table};
+use crate::looks::{Guard, Looks, Participant, Table, counted};
 use crate::metrics::{MetricJson, ValueJson};
 use crate::output::bytes_text;
 
@@ -118,7 +118,8 @@ impl Story {
         if self.anew > 0 {
             head.insert(0, vec![Piece::new(Tone::Warn, "the segment was made anew")]);
         }
-        let sections = [tables(&since), guards(&since), metrics(&since), processes(&since)];
+        let sections =
+            [tables(&since), guards(&since), counters(&since), metrics(&since), processes(&since)];
         View { head, sections: sections.into_iter().filter(|s| !s.rows.is_empty()).collect() }
     }
 }
@@ -255,6 +256,22 @@ fn guards(since: &Since<'_>) -> Section {
     Section { heads: heads.to_vec(), rows, text_columns: 1 }
 }
 
+fn counters(since: &Since<'_>) -> Section {
+    let known = since.before.map(|before| counted(&before.looks)).unwrap_or_default();
+    let row = |(name, kind, value): (String, &'static str, i128)| {
+        let same = known.iter().find(|before| (&before.0, before.1) == (&name, kind));
+        let more = same.map_or(0, |before| value - before.2) as f64;
+        vec![
+            Piece::new(Tone::Strong, name),
+            Piece::plain(kind),
+            Piece::plain(value),
+            Piece::plain(rate_text(since.rate_of(more))),
+        ]
+    };
+    let rows = counted(&since.now.looks).into_iter().map(row).collect();
+    Section { heads: vec!["name", "kind", "value", "per s"], rows, text_columns: 2 }
+}
+
 fn metrics(since: &Since<'_>) -> Section {
     let known = since.before.map(|before| &before.looks.metrics[..]).unwrap_or_default();
     let row = |metric: &MetricJson| {
@@ -375,6 +392,7 @@ impl View {
 fn rate_text(rate: Option<f64>) -> String {
     match rate {
         None => "-".to_owned(),
+        Some(rate) if rate < 0.0 => format!("-{}", rate_text(Some(-rate))),
         Some(0.0) => "0".to_owned(),
         Some(rate) if rate < 9.95 => format!("{rate:.1}"),
         Some(rate) if rate < 99_999.5 => format!("{rate:.0}"),

@@ -8,7 +8,7 @@ use commonhold_segment::sync::{
 };
 
 use super::word::GuardWord;
-use super::{GuardRef, LEASE, LEASE_MS, Patience, Previous, SPINS, WATCH_PIECE};
+use super::{GuardRef, LEASE, LEASE_MS, PAUSES_MAX, Patience, Previous, SPINS, WATCH_PIECE};
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::pool::WAIT_PIECE;
@@ -51,8 +51,9 @@ impl<'a> Waiter<'a> {
                 return Ok(Some(next.with_previous(Previous::Fenced)));
             }
             if looks < SPINS && patience != Patience::Try {
+                // Each look takes the line from the holder, who wants it next; so they become fewer.
+                (0..PAUSES_MAX.min(1 << looks)).for_each(|_| std::hint::spin_loop());
                 looks += 1;
-                std::hint::spin_loop();
                 continue;
             }
             self.handle.space().check_whole()?;

@@ -28,27 +28,42 @@ pub enum Previous {
 pub(super) struct GuardWord(u64);
 
 impl GuardWord {
+    /// Nobody ever took it.
+    pub(super) const NEVER: Self = Self(0);
+
+    /// Whether nobody has it, and its last holder left nothing behind.
+    #[inline]
+    pub(super) fn is_left(self) -> bool {
+        self.holder().is_none() && self.previous() == Previous::Released
+    }
+
     /// What a futex compares.
+    #[inline]
     pub(super) fn low_half(self) -> u32 {
         self.0 as u32
     }
 
+    #[inline]
     pub(super) fn load(word: &AtomicU64, ordering: Ordering) -> Self {
         Self(word.load(ordering))
     }
 
+    #[inline]
     pub(super) fn has_waiters(self) -> bool {
         self.0 & WAITERS != 0
     }
 
+    #[inline]
     pub(super) fn with_waiters(self) -> Self {
         Self(self.0 | WAITERS)
     }
 
+    #[inline]
     pub(super) fn without_waiters(self) -> Self {
         Self(self.0 & !WAITERS)
     }
 
+    #[inline]
     pub(super) fn previous(self) -> Previous {
         match self.0 >> REASON_SHIFT & 3 {
             0 => Previous::Released,
@@ -58,6 +73,7 @@ impl GuardWord {
         }
     }
 
+    #[inline]
     pub(super) fn with_previous(self, previous: Previous) -> Self {
         Self(self.0 & !(3 << REASON_SHIFT) | (previous as u64) << REASON_SHIFT)
     }

@@ -14,7 +14,7 @@ use crate::inspect::Phases;
 use crate::space::Space;
 
 /// What every segment counts without being asked: names and help.
-const BUILT_IN: [(&str, &str); 20] = [
+const BUILT_IN: [(&str, &str); 22] = [
     ("commonhold_commits_total", "Commits of all participants."),
     ("commonhold_lost_exchanges_total", "Commits that were tried again since another was first."),
     ("commonhold_room_waits_total", "Waits for a free cell or slot."),
@@ -35,6 +35,8 @@ const BUILT_IN: [(&str, &str); 20] = [
     ("commonhold_guard_wait_seconds_total", "Time waited for the guard, all together."),
     ("commonhold_guard_held", "1 when somebody holds the guard."),
     ("commonhold_guard_waiters", "Participants that sleep for the guard."),
+    ("commonhold_counter_value", "Value of the named counter."),
+    ("commonhold_ids_last", "The last id that the allocator gave out."),
 ];
 
 /// Whether every segment has a metric of this name.
@@ -123,9 +125,20 @@ impl Space {
             self.table_metrics(position, &mut gathered)?;
         }
         guard_metrics(&self.guards()?, &mut gathered);
-        for sample in self.registered_metrics()? {
-            gathered.push(sample);
+        for name in self.names()? {
+            match name.kind {
+                NameKind::Counter => {
+                    let value = self.counter_value(&name)? as f64;
+                    gathered.gauge("commonhold_counter_value", &[("counter", &name.name)], value);
+                }
+                NameKind::Ids => {
+                    let last = self.last_id(&name)? as f64;
+                    gathered.gauge("commonhold_ids_last", &[("ids", &name.name)], last);
+                }
+                _ => gathered.push_if(self.sample(name)?),
+            }
         }
+        self.check_whole()?;
         Ok(gathered.samples)
     }
 
@@ -265,6 +278,12 @@ impl Gathered {
         let known = *self.kinds.entry(sample.name.clone()).or_insert(kind);
         if known == kind && self.seen.insert((sample.name.clone(), sample.labels.clone())) {
             self.samples.push(sample);
+        }
+    }
+
+    fn push_if(&mut self, sample: Option<Sample>) {
+        if let Some(sample) = sample {
+            self.push(sample);
         }
     }
 

@@ -133,7 +133,8 @@ pub(crate) fn kept(database: &Path, said: &Said) -> Result<u64, Wrong> {
     for durable in &said.durable {
         let found = if [IDS, COUNTER].contains(&durable.table.as_str()) {
             let mark = marks.get(&format!("{}:{NAME}", durable.table));
-            mark.is_some_and(|mark| *mark >= durable.version)
+            // A counter that is not there is 0.
+            mark.copied().unwrap_or(0) >= durable.version
         } else if durable.table == TABLES[0] {
             let place = (durable.table.clone(), durable.key.clone(), durable.version);
             there.contains_key(&place)
