@@ -103,6 +103,18 @@ fn nodes_are_connected_moved_and_removed() {
     assert_eq!(counts, [2, 0, 2], "3:1 lost a member, and 1 and 2 are left in it");
     assert_eq!(world.ok(&["dump", "resonance_fields"]), "key,node_a,node_b,strength\n");
     world.ok(&["verify"]);
+    let metrics = world.ok(&["metrics"]);
+    for line in [
+        "commonhold_resonance_nodes_created_total 3",
+        "commonhold_resonance_nodes_removed_total 1",
+        "commonhold_resonance_resonances_total 1",
+        "commonhold_resonance_ticks_total 2",
+        "commonhold_records{table=\"resonance_nodes\"} 2",
+        "resonance_mutex_contention_total 0",
+        "resonance_mutex_wait_time_ms 0",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line}:\n{metrics}");
+    }
 }
 
 #[test]

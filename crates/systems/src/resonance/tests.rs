@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::f64::consts::TAU;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
-use commonhold_runtime::{Config, Runtime};
+use commonhold_runtime::metrics::SampleValue;
+use commonhold_runtime::{Config, Guard, GuardOptions, Runtime};
 
 use super::*;
 use crate::resonance::physics::PhysicsError;
@@ -268,4 +270,46 @@ fn who_holds_the_guard_sees_no_half_done_change() {
             looks += 1;
         }
     });
+}
+
+#[test]
+fn waits_for_the_guard_are_counted_as_they_were() {
+    let runtime = runtime();
+    let [a, b, _] = row(&ResonanceNetworks::open(&runtime).unwrap());
+    let handle = runtime.handle().unwrap();
+    let guard = Guard::new(&handle, GUARD, &GuardOptions::new()).unwrap();
+    let metric = |name: &str| {
+        let found = runtime.samples().unwrap().into_iter().find(|s| s.name == name);
+        match found.unwrap().value {
+            SampleValue::Counter(value) => value as f64,
+            SampleValue::Gauge(value) => value,
+            SampleValue::Histogram(_) => panic!("{name} is a histogram"),
+        }
+    };
+    let waiters = || runtime.space().guards().unwrap()[0].waiters;
+    let (mut at_least, mut at_most) = (Duration::ZERO, Duration::ZERO);
+    for round in 1..=3 {
+        let held = std::thread::scope(|scope| {
+            guard.with(|_| {
+                let (began, runtime) = (Instant::now(), &runtime);
+                scope.spawn(move || {
+                    ResonanceNetworks::open(runtime).unwrap().connect(a, b, 1.0).unwrap();
+                });
+                while waiters() == 0 {
+                    std::thread::yield_now();
+                }
+                let slept = Instant::now();
+                while slept.elapsed() < Duration::from_millis(5) {
+                    std::thread::yield_now();
+                }
+                at_least += slept.elapsed();
+                began
+            })
+        });
+        at_most += held.unwrap().elapsed();
+        assert_eq!(metric("resonance_mutex_contention_total"), f64::from(round));
+        let waited = metric("resonance_mutex_wait_time_ms") / 1000.0;
+        let bounds = at_least.as_secs_f64()..=at_most.as_secs_f64();
+        assert!(bounds.contains(&waited), "waited {waited} s, not within {bounds:?}");
+    }
 }

@@ -57,8 +57,8 @@ mod tests {
     fn sample(name: &str, labels: &[(&str, &str)], value: SampleValue) -> Sample {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let labels = labels.iter().map(own).collect();
-        let (name, help) = (name.to_owned(), String::new());
-        Sample { name, help, labels, unit: Unit::None, value }
+        let (name, help, unit) = (name.to_owned(), String::new(), Unit::of(name));
+        Sample { name, help, labels, unit, value }
     }
 
     #[test]
