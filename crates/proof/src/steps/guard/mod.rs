@@ -71,7 +71,9 @@ const LEFT: Option<Corpse> = Some(Corpse { next: add, swept: false });
 const SWEPT: Option<Corpse> = Some(Corpse { next: add, swept: true });
 const RENEWED: Option<Corpse> = Some(Corpse { next: renew, swept: true });
 
-const SUBJECTS: [Subject; 10] = [
+const NO_ROOM: Option<Corpse> = Some(Corpse { next: found, swept: true });
+
+const SUBJECTS: [Subject; 11] = [
     subject("change", FREE, Some(add), None, Fate::Killed),
     subject("change, insert, delete", FREE, Some(renew), None, Fate::Killed),
     subject("finish a change", FREE, None, LEFT, Fate::Killed),
@@ -81,6 +83,7 @@ const SUBJECTS: [Subject; 10] = [
     subject("stand", FREE, Some(add), None, Fate::Stands),
     subject("fenced", LIMITED, Some(add), None, Fate::Stands),
     subject("fenced without room", CROWDED, Some(found), None, Fate::Stands),
+    subject("fenced while it finishes without room", CROWDED, None, NO_ROOM, Fate::Stands),
     subject("fenced while it finishes", LIMITED, Some(add), SWEPT, Fate::Stands),
 ];
 
@@ -141,7 +144,9 @@ impl<'a> Stage<'a> {
         let mut stage = Self { scene, subject, death: None, path: Path::default(), before };
         if let Some(Corpse { next, .. }) = subject.corpse {
             let (path, half) = stage.record(Some(next), &next(&stage.before))?;
-            let middle = half.get(half.len() / 2).ok_or("a change is never half made")?;
+            // Where there is no room, before that is found.
+            let part = if subject.guarded == CROWDED { 8 } else { 2 };
+            let middle = half.get(half.len() / part).ok_or("a change is never half made")?;
             stage.death = Some((path, *middle));
         }
         scene.restore();
@@ -251,7 +256,9 @@ impl<'a> Stage<'a> {
             return Err(Box::new(Missed));
         }
         let before = &self.before;
-        let decided = subject.corpse.map_or(before.clone(), |corpse| (corpse.next)(before));
+        let crowded = subject.guarded == CROWDED;
+        let corpse = subject.corpse.filter(|_| !crowded);
+        let decided = corpse.map_or(before.clone(), |corpse| (corpse.next)(before));
         let rows = match subject.fate {
             Fate::Killed => {
                 child.kill();
@@ -386,7 +393,8 @@ impl<'a> Stage<'a> {
             }
         }
         run_out(child)?;
-        let mut either = None;
+        let corpse = self.subject.corpse.filter(|_| self.subject.guarded == CROWDED);
+        let mut either = corpse.map(|corpse| (corpse.next)(&due));
         if let Some(next) = self.subject.next {
             match scene.said() {
                 Said::Made => due = next(&due),
