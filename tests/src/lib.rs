@@ -10,10 +10,12 @@
 pub mod fork;
 pub mod judge;
 pub mod process;
+pub mod purse;
 pub mod random;
 pub mod roles;
 pub mod stage;
 
 pub use process::Process;
+pub use purse::Purse;
 pub use random::Random;
 pub use stage::{FULL, Item, LATEST, Stage};

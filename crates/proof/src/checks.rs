@@ -9,6 +9,7 @@ pub(crate) fn all() -> Vec<Check> {
         steps::FROZEN,
         steps::STOPPED,
         steps::LONG,
+        steps::GUARD,
         linear::CHECK,
         participants::CHECK,
         hostile::flips::CHECK,

@@ -182,6 +182,28 @@ fn what_was_counted_is_read_back_from_the_text() {
 }
 
 #[test]
+fn the_page_about_metrics_has_those_of_every_segment() {
+    let page = include_str!("../../../docs/metrics.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `commonhold_"));
+    let columns = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+    let mut told = BTreeMap::new();
+    for row in columns {
+        for name in row[0].split(", ") {
+            let name = name.trim_matches('`');
+            let name = name.strip_prefix("commonhold_").unwrap_or(name);
+            told.insert(format!("commonhold_{name}"), row[1].to_owned());
+        }
+    }
+    let runtime = runtime();
+    runtime.guard("g").unwrap();
+    runtime.counter("c").unwrap();
+    runtime.ids("i").unwrap();
+    let there = read(&prometheus_text(&runtime.samples().unwrap()));
+    let there: BTreeMap<_, _> = there.into_iter().map(|(name, f)| (name, f.kind)).collect();
+    assert_eq!(told, there);
+}
+
+#[test]
 fn metrics_share_a_participant_or_borrow_one() {
     let runtime = runtime();
     let metrics = runtime.metrics().unwrap();

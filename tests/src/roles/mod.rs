@@ -3,6 +3,7 @@
 mod churn;
 mod count;
 mod forks;
+mod guarded;
 mod life;
 mod names;
 mod stream;
@@ -42,13 +43,19 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "count-on" => count::count_on(segment, rest),
         "create" => life::create(segment, rest),
         "fork" => forks::commit(segment, rest),
+        "fork-inside" => guarded::fork_inside(segment),
+        "found" => guarded::found(segment, rest),
         "herd" => names::herd(segment, rest),
         "hold" => churn::hold(segment, rest),
+        "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
+        "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
+        "relay" => guarded::relay(segment, rest),
         "stream" => stream::stream(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
+        "visit" => guarded::visit(segment, rest),
         "wait" => waits::wait(segment, rest),
         other => Err(format!("no role {other}").into()),
     }

@@ -5,6 +5,7 @@
 //! where n instructions are behind it, and there it is *killed*, or *frozen* while others update, delete, make again,
 //! sweep, drain and recycle its cells, and then let go on. What is left is judged (`judge.rs`).
 
+mod guard;
 mod judge;
 mod long;
 mod spec;
@@ -15,6 +16,7 @@ mod world;
 use crate::trace::{Path, Stop, Traced};
 use crate::{Bite, Check, Failure, Outcome, Plan, fork, trace, watch};
 use commonhold_segment::sync::Fault;
+pub(crate) use guard::CHECK as GUARD;
 use judge::Injection;
 pub(crate) use long::CHECK as LONG;
 use spec::Event;

@@ -23,6 +23,8 @@ pub(crate) const SLOTS: u32 = 6;
 const PARTICIPANTS: u32 = 4;
 /// Versions that the table with full history may have before they are stored.
 const WAITING: u32 = 24;
+/// Pages for guarded changes.
+const INTENTS: u32 = 2;
 /// What every value is multiplied by in a record's second field: a torn record shows.
 const FACTOR: i64 = 0x1234_5678_9abc;
 
@@ -68,6 +70,9 @@ impl World {
             .store(if stored { &store } else { "none" })
             .participants(PARTICIPANTS)
             .lanes(2)
+            .names(2)
+            .share_words(4)
+            .intents(INTENTS)
             .without_steward()
             .table(table("full", History::Full).cells(cells))
             .table(table("latest", History::Latest).cells(SLOTS + PARTICIPANTS + 1));
@@ -107,14 +112,29 @@ impl World {
             Some(_) => self.serve()?,
             None => self.drain(&handle).map(drop)?,
         }
+        self.note_stored()?;
+        for table in 0..TABLES.len() {
+            self.act(&handle, table, "a", Op::Add)?;
+            self.act(&handle, table, "a", Op::Add)?;
+        }
+        Ok(())
+    }
+
+    fn note_stored(&mut self) -> Result<(), Failure> {
+        self.stored.clear();
         for table in 0..TABLES.len() {
             for key in ["a", "b", "m", "n"] {
                 let version = self.peek(table, key)?.map_or(0, |(_, version)| version);
                 self.stored.push((table, key, version));
             }
-            self.act(&handle, table, "a", Op::Add)?;
-            self.act(&handle, table, "a", Op::Add)?;
         }
+        Ok(())
+    }
+
+    /// Makes what is there now the first state. Everything is drained, and nobody has a handle.
+    pub(crate) fn keep(&mut self) -> Result<(), Failure> {
+        self.note_stored()?;
+        self.clean = self.words();
         Ok(())
     }
 
@@ -283,7 +303,12 @@ impl World {
         };
         self.space().scan(table, note)?;
         for key in keys {
-            self.act(handle, table, &key, Op::Delete)?;
+            match self.act(handle, table, &key, Op::Delete) {
+                Err(Error::Guarded { guard, .. }) => {
+                    super::guard::delete(handle, &guard, table, &key)?
+                }
+                done => done.map(drop)?,
+            }
         }
         self.drain(handle)?;
         Ok(())
