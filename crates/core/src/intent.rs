@@ -14,10 +14,11 @@
 //! A key that was not there is inserted only if the guard is still held *after* the look at the index, against which
 //! the insert's exchange is made; and one that is there with this or a later number was inserted already.
 //!
-//! **No room**: new records go in first. Is there no room for one of them, and nobody relies on the change (its holder
-//! is told so, or is gone), those that went in are deleted again, and nothing was changed. A key that another guard took
-//! meanwhile counts as no room. For a holder that was fenced off and lives the change is decided: it waits for room,
-//! and leaves such a key to the other guard.
+//! **No room**: new records go in first. Is there no room for one of them, those that went in are taken out again, and
+//! nothing was changed. That too is decided by an exchange of the head, which then says *undo*: who finds it so undoes and
+//! never makes, who finds it not makes. The publisher may decide it, or a next holder once the publisher is gone; a living
+//! one who was fenced off might just be making. He is told that the change is unfinished, and the guard waits for room. A
+//! key that another guard took meanwhile counts as no room.
 //!
 //! **Crash**: before (4) nothing happened, and the sweep frees the cells, which no head leads to. From (4) on the
 //! cells are led to, and are left alone until the next holder, or the steward, has made them his and finished the
@@ -32,38 +33,34 @@
 //! **Sources**: redo logging and idempotent replay as in J. Gray and A. Reuter, "Transaction Processing" (1993), ch. 9.
 
 mod cells;
+mod make;
 mod plan;
 
 use commonhold_segment::layout::INTENT_WORDS;
 use commonhold_segment::sync::{Fault, Ordering, fence, planted};
 
 use crate::commit::Terms;
-use crate::error::{Error, UpdateError};
+use crate::error::Error;
 use crate::fence::Fence;
 use crate::guard::{Grant, Patience};
 use crate::handle::Handle;
 use crate::head::{Head, NO_CELL};
-use crate::insert::Inserted;
 use crate::pool::Owned;
 use crate::read::Snapshot;
 use crate::table::RecordRef;
 use crate::word::{Phase, Word};
 
+use make::{Stop, ended};
 pub use plan::Planned;
 
 /// The head of the intent, among the guard's second hot words.
 const INTENT: usize = 0;
 /// Words of a cell before its bytes.
 const CELL_HEAD: usize = 3;
+/// In a head's tag: the change is to be undone.
+const UNDO: u64 = 1 << 38;
 /// Bytes of a plan that fit in one cell.
 pub const INTENT_BYTES: usize = (INTENT_WORDS - CELL_HEAD) * 8;
-
-/// Why a commit of a planned record did not happen.
-enum Stop {
-    /// It was made before.
-    Made,
-    Failed(Error),
-}
 
 fn damaged(found: u64) -> Error {
     Error::Corrupt { what: "an intent", offset: 0, found }
@@ -143,23 +140,36 @@ impl Handle {
         let alone = planned.len() == 1 && !grant.guard.has_hold_limit();
         if alone || planted(Fault::NoIntent) {
             self.check_held(grant)?;
-            let no_room = self.make_all(grant, grant.fence(), planned, true)?;
-            return no_room.map_or(Ok(()), Err);
+            self.make_new_ones(grant, grant.fence(), planned)?;
+            return self.make_others(grant, grant.fence(), planned);
         }
         // Whatever happens from here on, who gets the guard next looks.
         grant.unfinished.set(true);
         let published = self.publish_intent(grant, planned);
         grant.unfinished.set(published.is_ok());
-        let (head, cells) = published?;
-        let no_room = match self.make_all(grant, grant.fence(), planned, true) {
-            Ok(no_room) => no_room,
-            // It is decided, and who took the guard finishes it.
-            Err(Error::Fenced { .. }) => return Ok(()),
-            Err(e) => return Err(self.unfinished(grant, &e.to_string())),
+        let (mut head, cells) = published?;
+        let unfinished = |e: Error| self.unfinished(grant, &e.to_string());
+        let made = self.make_new_ones(grant, grant.fence(), planned);
+        let undone = match made {
+            Ok(()) => None,
+            Err(e) if is_no_room(&e) => {
+                head = self.decide_undo(grant, head).map_err(unfinished)?;
+                Some(e)
+            }
+            Err(e) => return Err(unfinished(e)),
         };
-        self.clear_intent(grant, head, &cells)?;
+        let ended = match undone {
+            None => self.make_others(grant, grant.fence(), planned),
+            Some(_) => self.unmake_new_ones(grant, grant.fence(), planned),
+        };
+        match ended {
+            Ok(()) => self.clear_intent(grant, head, &cells)?,
+            // It is decided, and cannot fail any more: who took the guard finishes it.
+            Err(Error::Fenced { .. }) => return undone.map_or(Ok(()), Err),
+            Err(e) => return Err(unfinished(e)),
+        }
         grant.unfinished.set(false);
-        no_room.map_or(Ok(()), Err)
+        undone.map_or(Ok(()), Err)
     }
 
     /// Whether everything that was decided under the guard is made.
@@ -194,7 +204,7 @@ impl Handle {
         planned.iter().for_each(|p| p.encode(&mut bytes));
         let cells = self.claim_intent(grant, bytes.len().div_ceil(INTENT_BYTES))?;
         let first = self.write_intent(&cells, &bytes)?;
-        let head = Head::new(first, before.tag().wrapping_add(1));
+        let head = next(before, first, false);
         if !before.displace(word, head) {
             self.space().free_intent(&cells);
             self.check_held(grant)?;
@@ -210,7 +220,7 @@ impl Handle {
             self.space().free_intent(cells);
         }
         // Lost: somebody took the guard, finishes the change, and frees the cells.
-        if head.displace(word, Head::new(NO_CELL, head.tag().wrapping_add(1))) {
+        if head.displace(word, next(head, NO_CELL, false)) {
             self.space().free_intent(cells);
         }
         Ok(())
@@ -225,7 +235,7 @@ impl Handle {
         let word = self.space().name_entry(grant.guard.index)?.warm(INTENT)?;
         let head = loop {
             let now = Head::load(word, Ordering::Acquire);
-            let moved = Head::new(now.cell(), now.tag().wrapping_add(1));
+            let moved = next(now, now.cell(), is_undo(now));
             if planted(Fault::NoIntentBump) {
                 break now;
             }
@@ -250,17 +260,60 @@ impl Handle {
             planned.push(next);
             rest = behind;
         }
-        // Nobody is told of it any more: then it may also not be made.
-        let publisher = Word::from_bits(word);
-        let entry = self.space().entry(publisher.owner())?;
-        let gone = Word::load(entry.word, Ordering::Acquire) != publisher;
-        match self.make_all(grant, Fence::from_bits(published), &planned, gone) {
-            Ok(_) => self.clear_intent(grant, head, &cells),
+        let published = Fence::from_bits(published);
+        let done = self.make_or_undo(grant, published, Word::from_bits(word), head, &planned);
+        match done {
+            Ok(head) => self.clear_intent(grant, head, &cells),
             Err(e @ (Error::Fenced { .. } | Error::Corrupt { .. } | Error::Truncated { .. })) => {
                 Err(e)
             }
             Err(e) => Err(self.unfinished(grant, &e.to_string())),
         }
+    }
+
+    /// Finishes what another one had decided; the head of intents then.
+    fn make_or_undo(
+        &self,
+        grant: &Grant,
+        published: Fence,
+        publisher: Word,
+        mut head: Head,
+        planned: &[Planned],
+    ) -> Result<Head, Error> {
+        if !is_undo(head) {
+            match self.make_new_ones(grant, published, planned) {
+                Ok(()) => {
+                    self.make_others(grant, published, planned)?;
+                    return Ok(head);
+                }
+                Err(e) if !is_no_room(&e) => return Err(e),
+                Err(e) if !self.is_gone(publisher)? || self.has_begun(planned)? => return Err(e),
+                Err(_) => head = self.decide_undo(grant, head)?,
+            }
+        }
+        self.unmake_new_ones(grant, published, planned)?;
+        Ok(head)
+    }
+
+    /// Whether the participant whose entry had this word is not there any more.
+    fn is_gone(&self, publisher: Word) -> Result<bool, Error> {
+        let entry = self.space().entry(publisher.owner())?;
+        let there = || Word::load(entry.word, Ordering::Acquire) == publisher;
+        if there() {
+            self.space().reap(true)?; // he may be dead, and nobody have looked yet
+        }
+        Ok(!there())
+    }
+
+    /// Decides that the change is undone, if it still is this holder's to decide; the head then.
+    fn decide_undo(&self, grant: &Grant, head: Head) -> Result<Head, Error> {
+        let word = self.space().name_entry(grant.guard.index)?.warm(INTENT)?;
+        let undo = next(head, head.cell(), true);
+        if head.displace(word, undo) {
+            return Ok(undo);
+        }
+        self.check_held(grant)?;
+        Err(damaged(head.bits()))
     }
 
     /// Makes the cells of an intent this holder's, so that they are swept if he dies and nobody else's if he lives.
@@ -277,94 +330,6 @@ impl Handle {
             owned.word = word;
         }
         Ok(cells)
-    }
-
-    /// Step 5, new records first. With `may_drop`, what finds no room undoes them, and is what is returned.
-    fn make_all(
-        &self,
-        grant: &Grant,
-        published: Fence,
-        planned: &[Planned],
-        may_drop: bool,
-    ) -> Result<Option<Error>, Error> {
-        for (done, new) in planned.iter().enumerate().filter(|(_, p)| p.seen.is_none()) {
-            match self.make_new(grant, published, new) {
-                Err(e @ (Error::Full { .. } | Error::Guarded { .. })) if may_drop => {
-                    let made = planned.get(..done).unwrap_or_default();
-                    made.iter().try_for_each(|p| self.unmake_new(grant, published, p))?;
-                    return Ok(Some(e));
-                }
-                Ok(()) | Err(Error::Guarded { .. }) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        planned.iter().try_for_each(|p| self.make(grant, published, p))?;
-        Ok(None)
-    }
-
-    /// Step 5 of one record that was there, or came meanwhile; nothing when it was made before.
-    fn make(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
-        let (record, version) = match planned.seen {
-            Some((record, version)) => (record, Some(version)),
-            None => match self.locate(planned.table, &planned.key)? {
-                Some(record) => (record, None),
-                None => return Ok(()),
-            },
-        };
-        let due = |seen: &Snapshot| {
-            self.check_held(grant).map_err(Stop::Failed)?;
-            let made = match version {
-                Some(version) => seen.version != version,
-                None => is_made(seen.fence, published),
-            };
-            if made { Err(Stop::Made) } else { Ok(()) }
-        };
-        let Some(payload) = &planned.next else {
-            return ended(self.delete_under(planned.table, record, grant.fence(), due));
-        };
-        let terms = Terms { record, delete: false, fence: grant.fence() };
-        let step = |seen: &Snapshot, next: &mut Vec<u8>| {
-            due(seen)?;
-            next.extend_from_slice(payload);
-            Ok(())
-        };
-        match ended(self.exchange(planned.table, terms, step)) {
-            Err(Error::Guarded { .. }) if version.is_none() => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Step 5 of a record that was not there. One that came meanwhile is left for [`Handle::make`].
-    fn make_new(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
-        let (table, key, fence) = (planned.table, &planned.key, grant.fence());
-        let Some(payload) = &planned.next else { return Ok(()) };
-        let allow = || self.check_held(grant);
-        let record = match self.insert_under(table, key, payload, fence, &allow)? {
-            Inserted::Committed(_) => return Ok(()),
-            Inserted::Exists(record) => record,
-        };
-        let found = self.read_at(table, record, |seen| seen.fence)?.unwrap_or_default();
-        if found == Fence::NONE || found.guard() == published.guard() {
-            return Ok(());
-        }
-        Err(self.space().refused_by_fence(table, fence, found))
-    }
-
-    /// Takes a new record out again that went in under this change.
-    fn unmake_new(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
-        if planned.seen.is_some() {
-            return Ok(());
-        }
-        let Some(record) = self.locate(planned.table, &planned.key)? else { return Ok(()) };
-        let ours = |seen: &Snapshot| {
-            self.check_held(grant).map_err(Stop::Failed)?;
-            if is_made(seen.fence, published) { Ok(()) } else { Err(Stop::Made) }
-        };
-        // What came meanwhile without a guard, or is another one's, stays.
-        match ended(self.delete_under(planned.table, record, grant.fence(), ours)) {
-            Err(Error::Guarded { .. }) => Ok(()),
-            other => other,
-        }
     }
 
     /// For the steward: finishes what dead holders had decided, where nobody else has come to it. The next holder is
@@ -401,9 +366,18 @@ fn first_words(bytes: &[u8]) -> Option<([u64; 2], &[u8])> {
     Some(([*first, *second].map(u64::from_le_bytes), rest))
 }
 
-/// Whether a version with the fence `found` is what the change that `published` decided made of a new record.
-fn is_made(found: Fence, published: Fence) -> bool {
-    found.guard() == published.guard() && found.may_displace(published)
+/// The head after `head`: another one, whatever was there before.
+fn next(head: Head, first: u32, undo: bool) -> Head {
+    Head::new(first, (head.tag().wrapping_add(1) & !UNDO) | if undo { UNDO } else { 0 })
+}
+
+fn is_undo(head: Head) -> bool {
+    head.tag() & UNDO != 0
+}
+
+/// Whether it says that a new record of a change finds no place.
+fn is_no_room(error: &Error) -> bool {
+    matches!(error, Error::Full { .. } | Error::Guarded { .. })
 }
 
 /// Whether a record with this fence is changed by the holder of `grant` alone.
@@ -411,12 +385,4 @@ fn is_ours(grant: &Grant, found: Fence) -> bool {
     let same_guard = found.guard() == Some(grant.guard.index);
     let enough = !grant.guard.has_hold_limit() || found == grant.fence();
     (same_guard && enough) || planted(Fault::NoStamp)
-}
-
-/// What a conditional commit comes to: made now or before, by this holder or another.
-fn ended<T>(result: Result<Option<T>, UpdateError<Stop>>) -> Result<(), Error> {
-    match result {
-        Ok(_) | Err(UpdateError::Refused(Stop::Made)) => Ok(()),
-        Err(UpdateError::Refused(Stop::Failed(e)) | UpdateError::Failed(e)) => Err(e),
-    }
 }

@@ -303,6 +303,97 @@ fn against_who_has_no_guard(steps: u32) {
     settled(&space, (one, two));
 }
 
+/// A change of `a` with two new records, for one of which there is no room. What came of it.
+fn too_much(handle: &Handle, guard: GuardRef) -> Result<(), Error> {
+    let grant = take(handle, guard);
+    let plan = || {
+        let mut planned = Vec::new();
+        for (key, n) in [("a", 1_i64), ("c", 2), ("d", 3)] {
+            let seen = handle.read_guarded(&grant, 0, key)?.map(|(r, seen)| (r, seen.version));
+            let next = Some(n.to_le_bytes().to_vec());
+            planned.push(Planned { table: 0, key: key.into(), seen, next });
+        }
+        Ok(planned)
+    };
+    let made = plan().and_then(|planned| handle.commit_planned(&grant, 0, &planned));
+    let left = handle.release(&grant);
+    made.and(left)
+}
+
+fn nothing_of_it(space: &Space) {
+    assert_eq!(both(space), (0, 0), "half a change");
+    assert!(value(space, "c").is_none() && value(space, "d").is_none(), "half a change");
+}
+
+/// Two records, room for one more; nobody waits for room.
+fn narrow(participants: u32, limit: Option<Duration>) -> (Arc<Space>, Handle, GuardRef) {
+    let space = guarded(3, participants);
+    let first = open(&space);
+    first.set_room_wait(Duration::ZERO);
+    assert!(insert(&first, "a", 0) && insert(&first, "b", 0));
+    let guard = guard(&first, limit);
+    (space, first, guard)
+}
+
+fn open_impatient(space: &Arc<Space>) -> Handle {
+    let handle = open(space);
+    handle.set_room_wait(Duration::ZERO);
+    handle
+}
+
+/// One dies before its `steps`th access in a change that does not fit.
+fn dead_without_room(steps: u32) {
+    let (space, first, guard) = narrow(3, None);
+    let victim = open_impatient(&space);
+    if let Some(ended) = dies_after(steps, || too_much(&victim, guard)) {
+        assert!(matches!(ended, Err(Error::Full { .. })), "{ended:?}");
+    }
+    reap(&space, &victim.abandon());
+    let grant = take(&first, guard);
+    nothing_of_it(&space);
+    first.release(&grant).unwrap();
+    settle_deletions(&space, first);
+}
+
+/// One is stopped before its `steps`th access in a change that does not fit, and fenced off; another one takes the guard
+/// as often as it can; then the first goes on, and ends.
+fn fenced_off_without_room(steps: u32) {
+    let (space, two, guard) = narrow(3, LIMIT);
+    let (one, two) = (open_impatient(&space), Rc::new(two));
+    let its = Rc::clone(&two);
+    let try_it = move |handle: &Handle| match handle.acquire(guard, Patience::Forever) {
+        Ok(grant) => handle.release(&grant.unwrap()).unwrap(),
+        Err(Error::Unfinished { .. }) => {}
+        Err(e) => panic!("{e}"),
+    };
+    let ended = stops_after(steps, || too_much(&one, guard), move || try_it(&its));
+    match ended {
+        Err(Error::Full { .. } | Error::Fenced { .. }) => nothing_of_it(&space),
+        Err(Error::Unfinished { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    drop(one);
+    let grant = take(&two, guard);
+    nothing_of_it(&space);
+    two.release(&grant).unwrap();
+    settle_deletions(&space, two);
+}
+
+/// As [`settled`], once the steward has ended the deletions.
+fn settle_deletions(space: &Arc<Space>, handles: impl Sized) {
+    drop(handles);
+    let steward = open(space);
+    space.flag_all().unwrap();
+    drain_all(&steward);
+    settled(space, steward);
+}
+
+#[test]
+fn a_change_that_does_not_fit_is_none() {
+    at_every_step("dead without room", 1, dead_without_room);
+    at_every_step("fenced off without room", 1, fenced_off_without_room);
+}
+
 #[test]
 fn one_holder_at_a_time() {
     holds("two take a guard", bound(3, 5), || takers(2));
