@@ -286,7 +286,9 @@ fn a_child_forked_inside_a_section_has_no_guard() {
     let stage = stage!();
     let (runtime, handle) = filled(&stage, None);
     for made in 1..=10 {
-        let mut role = stage.role("fork-inside", &[]);
+        // What it wants to commit: several records, or one alone.
+        let what = if made % 2 == 0 { "several" } else { "alone" };
+        let mut role = stage.role("fork-inside", &[what]);
         assert_eq!(role.hear("parent"), "true");
         role.end_well();
         assert_eq!(Purse::new(&handle, None).unwrap().made(), Some(made));

@@ -91,7 +91,7 @@ pub(super) fn look(segment: &str) -> Ended {
 }
 
 /// Forks inside its section. The child can neither look, commit nor give the guard away; then the parent commits.
-pub(super) fn fork_inside(segment: &str) -> Ended {
+pub(super) fn fork_inside(segment: &str, args: &[&str]) -> Ended {
     let runtime = attach(segment, false)?;
     let handle = runtime.handle()?;
     let purse = Purse::new(&handle, None)?;
@@ -105,9 +105,10 @@ pub(super) fn fork_inside(segment: &str) -> Ended {
         other.update(&full, "from", |_| ())?;
         let Some(pid) = fork()? else {
             child = true;
-            let refused = |e| matches!(e, Err(Error::Fenced { .. }));
-            let all = [changes.commit(), other.commit(), held.get(&full, "from").map(drop)];
-            return Ok(all.into_iter().all(refused));
+            let looked = held.get(&full, "from");
+            let one = if args == ["alone"] { other.commit() } else { changes.commit() };
+            let refused = matches!(looked, Err(Error::Fenced { .. }));
+            return Ok(refused && matches!(one, Err(Error::Fenced { .. })));
         };
         let status = waitpid(pid, None)?;
         drop(changes);

@@ -43,7 +43,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "count-on" => count::count_on(segment, rest),
         "create" => life::create(segment, rest),
         "fork" => forks::commit(segment, rest),
-        "fork-inside" => guarded::fork_inside(segment),
+        "fork-inside" => guarded::fork_inside(segment, rest),
         "found" => guarded::found(segment, rest),
         "herd" => names::herd(segment, rest),
         "hold" => churn::hold(segment, rest),

@@ -15,9 +15,9 @@ use commonhold_segment::sync::Fault;
 
 use super::{LIMIT_S, Missed, WORKERS, judge, run_out};
 use crate::random::Random;
-use crate::trace::{Path, Stop};
+use crate::trace::{Path, Stop, Traced};
 use crate::{Bite, Check, Failure, Outcome, Plan, fork, watch};
-use scene::{Came, FREE, Guarded, LIMITED, Made, Next, Scene, Values, WITHIN, add, renew};
+use scene::{Came, FREE, Guarded, LIMITED, Next, Said, Scene, Values, WITHIN, add, renew};
 
 pub(super) use scene::delete;
 
@@ -249,7 +249,7 @@ impl<'a> Stage<'a> {
                 child.kill();
                 self.next_after_death(&other, script, decided)?;
             }
-            Fate::Stands => self.others_meanwhile(&other, child, decided)?,
+            Fate::Stands => self.others_meanwhile(&other, child, script, decided)?,
         }
         judge::find_dead(&scene.world, None)?;
         let left = scene.world.space().intents_in_use()?;
@@ -307,13 +307,13 @@ impl<'a> Stage<'a> {
         decided: &Values,
         made: Option<&Values>,
     ) -> Result<(), Failure> {
-        let (came, said) = (self.scene.came(), self.scene.made());
+        let (came, said) = (self.scene.came(), self.scene.said());
         let told = previous == Previous::Died;
         if (came == Came::Inside && !told) || (came == Came::Left && told) {
             return Err(format!("it came to {came:?}, and {previous:?} is told").into());
         }
         let whole = match (made, said) {
-            (Some(made), Made::Made) => found == made,
+            (Some(made), Said::Made) => found == made,
             (made, _) => found == decided || Some(found) == made,
         };
         if whole {
@@ -327,7 +327,8 @@ impl<'a> Stage<'a> {
     fn others_meanwhile(
         &self,
         other: &Handle,
-        child: crate::trace::Traced,
+        child: Traced,
+        script: u64,
         decided: Values,
     ) -> Result<(), Failure> {
         let (scene, guarded) = (self.scene, &self.subject.guarded);
@@ -340,26 +341,31 @@ impl<'a> Stage<'a> {
                 if inside && (!limited || (round == 0 && grant.previous != Previous::Fenced)) {
                     return Err(format!("another is inside, told {:?}", grant.previous).into());
                 }
-                Ok(guarded.change(other, grant, add)?)
+                // Who only looks keeps the one who was fenced off from committing, too.
+                match script {
+                    0 => guarded.look(other, grant).map(drop)?,
+                    _ => guarded.change(other, grant, add)?,
+                }
+                Ok(())
             })?;
             if taken.is_some() {
-                due = add(&due);
+                due = if script == 0 { due } else { add(&due) };
             } else if came == Came::Left {
                 return Err("it has left, and the guard is not free".into());
             }
         }
         run_out(child)?;
         if let Some(next) = self.subject.next {
-            match scene.made() {
-                Made::Made => due = next(&due),
-                Made::Fenced if limited => {}
+            match scene.said() {
+                Said::Made => due = next(&due),
+                Said::Fenced if limited => {}
                 other => return Err(format!("when it went on its change was {other:?}").into()),
             }
         }
         let look = |grant: &Grant| Ok(guarded.look(other, grant)?);
         let found = guarded.with(other, WITHIN, look)?.unwrap_or_default();
         if found != due {
-            let made = scene.made();
+            let made = scene.said();
             return Err(format!("{found:?} is there, not {due:?}; it said {made:?}").into());
         }
         Ok(())

@@ -65,7 +65,7 @@ pub(super) enum Came {
 
 /// What a child's commit returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Made {
+pub(super) enum Said {
     Nothing,
     Made,
     Fenced,
@@ -203,7 +203,7 @@ impl Scene {
             Ok(Some(grant)) => grant,
             // While it finished what another one had left.
             Err(Error::Fenced { .. }) => {
-                self.say(1, Made::Fenced as u64);
+                self.say(1, Said::Fenced as u64);
                 mark();
                 return Ok(());
             }
@@ -212,9 +212,9 @@ impl Scene {
         self.say(0, Came::Inside as u64);
         if let Some(next) = next {
             let made = match guarded.change(&handle, &grant, next) {
-                Ok(()) => Made::Made,
-                Err(Error::Fenced { .. }) => Made::Fenced,
-                Err(_) => Made::Failed,
+                Ok(()) => Said::Made,
+                Err(Error::Fenced { .. }) => Said::Fenced,
+                Err(_) => Said::Failed,
             };
             self.say(1, made as u64);
         }
@@ -249,12 +249,12 @@ impl Scene {
     }
 
     /// What the child's commit returned.
-    pub(super) fn made(&self) -> Made {
+    pub(super) fn said(&self) -> Said {
         match self.heard(1) {
-            0 => Made::Nothing,
-            1 => Made::Made,
-            2 => Made::Fenced,
-            _ => Made::Failed,
+            0 => Said::Nothing,
+            1 => Said::Made,
+            2 => Said::Fenced,
+            _ => Said::Failed,
         }
     }
 }
