@@ -11,13 +11,19 @@ mod timed;
 
 use commonhold::Handle;
 use commonhold_core::guard::{Grant, Patience, Previous};
+use commonhold_core::row::Row;
 use commonhold_segment::sync::Fault;
 
+use super::spec::Op;
+use super::world::TABLES;
 use super::{LIMIT_S, Missed, WORKERS, judge, run_out};
 use crate::random::Random;
 use crate::trace::{Path, Stop, Traced};
 use crate::{Bite, Check, Failure, Outcome, Plan, fork, watch};
-use scene::{Came, FREE, Guarded, LIMITED, Next, Said, Scene, Values, WITHIN, add, renew};
+use scene::{
+    CROWDED, Came, FREE, Guarded, LIMITED, Next, ROOM, Said, Scene, Values, WITHIN, add, found,
+    renew,
+};
 
 pub(super) use scene::delete;
 
@@ -65,14 +71,16 @@ const LEFT: Option<Corpse> = Some(Corpse { next: add, swept: false });
 const SWEPT: Option<Corpse> = Some(Corpse { next: add, swept: true });
 const RENEWED: Option<Corpse> = Some(Corpse { next: renew, swept: true });
 
-const SUBJECTS: [Subject; 8] = [
+const SUBJECTS: [Subject; 10] = [
     subject("change", FREE, Some(add), None, Fate::Killed),
     subject("change, insert, delete", FREE, Some(renew), None, Fate::Killed),
     subject("finish a change", FREE, None, LEFT, Fate::Killed),
     subject("finish a change of one who was swept", FREE, None, SWEPT, Fate::Killed),
     subject("finish a change, insert, delete", FREE, None, RENEWED, Fate::Killed),
+    subject("no room", CROWDED, Some(found), None, Fate::Killed),
     subject("stand", FREE, Some(add), None, Fate::Stands),
     subject("fenced", LIMITED, Some(add), None, Fate::Stands),
+    subject("fenced without room", CROWDED, Some(found), None, Fate::Stands),
     subject("fenced while it finishes", LIMITED, Some(add), SWEPT, Fate::Stands),
 ];
 
@@ -89,7 +97,7 @@ const fn subject(
 /// How others come to a killed child's guard.
 const SCRIPTS: u64 = 3;
 /// About so many points of each subject in the fast part, beside those where something happens.
-const SAMPLE: u64 = 400;
+const SAMPLE: u64 = 100;
 
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let mut all = fork::share(WORKERS, |worker| {
@@ -244,19 +252,24 @@ impl<'a> Stage<'a> {
         }
         let before = &self.before;
         let decided = subject.corpse.map_or(before.clone(), |corpse| (corpse.next)(before));
-        match subject.fate {
+        let rows = match subject.fate {
             Fate::Killed => {
                 child.kill();
                 self.next_after_death(&other, script, decided)?;
+                Default::default()
             }
-            Fate::Stands => self.others_meanwhile(&other, child, script, decided)?,
-        }
+            Fate::Stands => {
+                let rows = self.make_room(&other, script)?;
+                self.others_meanwhile(&other, child, script, decided)?;
+                rows
+            }
+        };
         judge::find_dead(&scene.world, None)?;
         let left = scene.world.space().intents_in_use()?;
         if left > 0 {
             return Err(format!("{left} pages of intents are leaked").into());
         }
-        judge::settle(&scene.world, other, Some(0), [Vec::new(), Vec::new()])
+        judge::settle(&scene.world, other, Some(0), rows)
     }
 
     /// The next holder gets the guard, is told, and finds a change wholly or not at all.
@@ -308,12 +321,15 @@ impl<'a> Stage<'a> {
         made: Option<&Values>,
     ) -> Result<(), Failure> {
         let (came, said) = (self.scene.came(), self.scene.said());
-        let told = previous == Previous::Died;
+        // Of a limited guard it may be seen first that it was held for too long.
+        let limit = self.subject.guarded.name == LIMITED.name && previous == Previous::Fenced;
+        let told = previous == Previous::Died || limit;
         if (came == Came::Inside && !told) || (came == Came::Left && told) {
             return Err(format!("it came to {came:?}, and {previous:?} is told").into());
         }
         let whole = match (made, said) {
             (Some(made), Said::Made) => found == made,
+            (_, Said::NoRoom) => found == decided,
             (made, _) => found == decided || Some(found) == made,
         };
         if whole {
@@ -321,6 +337,16 @@ impl<'a> Stage<'a> {
         }
         let before = &self.before;
         Err(format!("a holder finds {found:?} of {before:?}; it said {said:?}").into())
+    }
+
+    /// Meanwhile there may come room for what did not fit: what was drained then.
+    fn make_room(&self, other: &Handle, script: u64) -> Result<[Vec<Row>; TABLES.len()], Failure> {
+        if self.subject.guarded != CROWDED || script != 2 {
+            return Ok(Default::default());
+        }
+        let world = &self.scene.world;
+        world.act(other, ROOM.0, ROOM.1, Op::Delete)?;
+        Ok(world.drain(other)?)
     }
 
     /// Others want the guard while the child stands, and then it goes on.
@@ -347,7 +373,12 @@ impl<'a> Stage<'a> {
                     _ => guarded.change(other, grant, add)?,
                 }
                 Ok(())
-            })?;
+            });
+            let taken = match taken {
+                // The guard waits for room, as long as the one who was fenced off is there.
+                Err(e) if self.subject.guarded == CROWDED && is_unfinished(&e) => None,
+                other => other?,
+            };
             if taken.is_some() {
                 due = if script == 0 { due } else { add(&due) };
             } else if came == Came::Left {
@@ -355,19 +386,26 @@ impl<'a> Stage<'a> {
             }
         }
         run_out(child)?;
+        let mut either = None;
         if let Some(next) = self.subject.next {
             match scene.said() {
                 Said::Made => due = next(&due),
+                Said::Open if limited => either = Some(next(&due)),
                 Said::Fenced if limited => {}
+                Said::NoRoom if self.subject.guarded == CROWDED => {}
                 other => return Err(format!("when it went on its change was {other:?}").into()),
             }
         }
         let look = |grant: &Grant| Ok(guarded.look(other, grant)?);
         let found = guarded.with(other, WITHIN, look)?.unwrap_or_default();
-        if found != due {
+        if found != due && Some(&found) != either.as_ref() {
             let made = scene.said();
             return Err(format!("{found:?} is there, not {due:?}; it said {made:?}").into());
         }
         Ok(())
     }
+}
+
+fn is_unfinished(error: &Failure) -> bool {
+    matches!(error.downcast_ref(), Some(commonhold::Error::Unfinished { .. }))
 }

@@ -18,7 +18,7 @@ pub(super) const WITHIN: Patience = Patience::Within(Duration::from_secs(1));
 const HOLD_LIMIT: Duration = Duration::from_micros(200);
 
 /// A guard and its records.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Guarded {
     pub(super) name: &'static str,
     limited: bool,
@@ -32,6 +32,16 @@ pub(super) const FREE: Guarded =
 /// With one.
 pub(super) const LIMITED: Guarded =
     Guarded { name: "limited", limited: true, keys: &[(1, "a"), (1, "b")] };
+
+/// The same guard with records that are not there: one more than there is room for.
+pub(super) const CROWDED: Guarded = Guarded {
+    name: "limited",
+    limited: true,
+    keys: &[(1, "a"), (1, "b"), (1, "x1"), (1, "x2"), (1, "x3")],
+};
+
+/// A record of nobody's, in the place of which one of those fits.
+pub(super) const ROOM: (usize, &str) = (1, "m");
 
 /// The values of a guard's records; none where there is no record.
 pub(super) type Values = Vec<Option<i64>>;
@@ -48,6 +58,14 @@ pub(super) fn add(now: &[Option<i64>]) -> Values {
 pub(super) fn renew(now: &[Option<i64>]) -> Values {
     let [first, second, ..] = now else { return Vec::new() };
     vec![first.map(|v| v + 1), *second, Some(7), None]
+}
+
+/// Adds one to the first and makes those that are not there.
+pub(super) fn found(now: &[Option<i64>]) -> Values {
+    now.iter()
+        .enumerate()
+        .map(|(i, value)| value.map_or(Some(7), |v| Some(v + i64::from(i < 1))))
+        .collect()
 }
 
 /// How far a child has come.
@@ -69,6 +87,10 @@ pub(super) enum Said {
     Nothing,
     Made,
     Fenced,
+    /// There is no room, and nothing is changed.
+    NoRoom,
+    /// It is wholly made or not at all, by the next holder.
+    Open,
     Failed,
 }
 
@@ -214,6 +236,8 @@ impl Scene {
             let made = match guarded.change(&handle, &grant, next) {
                 Ok(()) => Said::Made,
                 Err(Error::Fenced { .. }) => Said::Fenced,
+                Err(Error::Full { .. }) => Said::NoRoom,
+                Err(Error::Unfinished { .. }) => Said::Open,
                 Err(_) => Said::Failed,
             };
             self.say(1, made as u64);
@@ -254,6 +278,8 @@ impl Scene {
             0 => Said::Nothing,
             1 => Said::Made,
             2 => Said::Fenced,
+            3 => Said::NoRoom,
+            4 => Said::Open,
             _ => Said::Failed,
         }
     }
