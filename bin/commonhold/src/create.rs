@@ -51,6 +51,15 @@ pub(crate) struct Create {
     /// Counters of the vector clock [default: 8]
     #[arg(long, value_name = "N", value_parser = from_one(64))]
     lanes: Option<u32>,
+    /// Guards, counters, ids and metrics at most [default: 256]
+    #[arg(long, value_name = "N", value_parser = from_one(4096))]
+    names: Option<u32>,
+    /// Words of each participant for what guards and metrics count [default: 512]
+    #[arg(long, value_name = "N", value_parser = from_one(1 << 16))]
+    share_words: Option<u32>,
+    /// Pages of 4 KiB for guarded changes of several records under way [default: 256]
+    #[arg(long, value_name = "N", value_parser = from_one(1 << 14))]
+    intents: Option<u32>,
     /// Print the sizes, and create nothing
     #[arg(long)]
     plan: bool,
@@ -101,6 +110,9 @@ impl Create {
         if let Some(participants) = self.participants {
             config = config.participants(participants);
         }
+        config = self.names.into_iter().fold(config, Config::names);
+        config = self.share_words.into_iter().fold(config, Config::share_words);
+        config = self.intents.into_iter().fold(config, Config::intents);
         if let Some(lanes) = self.lanes {
             config = config.lanes(lanes);
         }

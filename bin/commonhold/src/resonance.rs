@@ -14,6 +14,7 @@ use crate::connect::{Globals, close, open};
 use crate::create::there;
 use crate::failure::{Done, Failure};
 use crate::output::{Output, print_json, print_line, print_table};
+use crate::parse::duration;
 use crate::signals::Signals;
 
 /// The longest wait for the store, when the tables are added to a segment that is there.
@@ -35,6 +36,9 @@ const DRAIN: Duration = Duration::from_secs(60);
 pub(crate) struct Resonance {
     #[command(subcommand)]
     action: Action,
+    /// The longest wait for the guard, which somebody may hold who is stopped
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", global = true)]
+    timeout: Duration,
     /// Print one JSON object on stdout, and nothing else there
     #[arg(long, global = true)]
     json: bool,
@@ -220,20 +224,22 @@ impl Resonance {
         {
             return Err(Failure::usage(NetworkError::SelfConnection(a).to_string()));
         }
-        let signals = Signals::catch()?;
+        // Many ticks end between two of them; everything else is short, and safe wherever it is ended.
+        let ticks = matches!(self.action, Action::Tick { .. });
+        let signals = if ticks { Some(Signals::catch()?) } else { None };
         let config = globals.config()?;
         let runtime = match self.action {
             Action::Create { .. } => open_or_create(config)?,
             _ => open(config)?,
         };
-        let networks = ResonanceNetworks::open(&runtime)?;
-        let done = self.act(&networks, &signals);
+        let networks = ResonanceNetworks::open(&runtime)?.with_guard_wait(self.timeout);
+        let done = self.act(&networks, signals.as_ref());
         drop(networks);
         let closed = close(runtime);
         done.and(closed)
     }
 
-    fn act(&self, networks: &ResonanceNetworks, signals: &Signals) -> Done {
+    fn act(&self, networks: &ResonanceNetworks, signals: Option<&Signals>) -> Done {
         match self.action {
             Action::Create { frequency, amplitude, phase } => {
                 let new = NewNode { frequency, amplitude, phase };
@@ -284,10 +290,16 @@ impl Resonance {
         self.tell(text, || Ok(ResonatedJson { id, dt, neighbours, energy_before, energy_after }))
     }
 
-    fn tick(&self, networks: &ResonanceNetworks, signals: &Signals, dt: f64, steps: u64) -> Done {
+    fn tick(
+        &self,
+        networks: &ResonanceNetworks,
+        signals: Option<&Signals>,
+        dt: f64,
+        steps: u64,
+    ) -> Done {
         let mut last = None;
         for _ in 0..steps {
-            signals.check()?;
+            signals.map_or(Ok(()), Signals::check)?;
             last = Some(networks.system_tick(dt)?);
         }
         let Some(last) = last else { return Ok(()) };

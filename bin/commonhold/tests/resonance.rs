@@ -156,6 +156,25 @@ fn what_is_wrong_is_one_line_and_changes_nothing() {
     world.fails(&["resonance", "tick", "--dt", "1"], 1, "give a time of at most");
 }
 
+#[test]
+fn many_ticks_end_between_two_of_them() {
+    let world = World::new();
+    world.ok(&["resonance", "create", "--frequency", "1"]);
+    let ticks = || {
+        let shown = world.json(&["resonance", "show", "1"]);
+        shown["ticks"].as_i64().unwrap()
+    };
+    let running = world.start(&["resonance", "tick", "--steps", "1000000000000"]);
+    while ticks() == 0 {
+        std::thread::yield_now();
+    }
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    let ran = running.end();
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(130), "", ""));
+    assert!(ticks() > 0);
+    world.ok(&["verify"]);
+}
+
 /// The torture with `arguments` holds; its report.
 fn torture(arguments: &[&str]) -> Value {
     let world = World::new();

@@ -129,7 +129,7 @@ impl Handle {
         let time = wall_micros();
         let backoff = Backoff::new();
         let mut scratch = self.take_scratch();
-        let result = loop {
+        let made = loop {
             match self.look(&view, record, &mut scratch.seen) {
                 Ok(Found::Version) if !scratch.seen.deleted => {}
                 Ok(_) => {
@@ -148,14 +148,19 @@ impl Handle {
             match self.attempt(&view, &slot, terms, time, &scratch) {
                 Ok(Some(hash)) => {
                     let version = scratch.seen.version.wrapping_add(1);
-                    break Ok(Some(self.committed(table, record, version, hash)));
+                    break Ok(Some((version, hash)));
                 }
                 Ok(None) => backoff.spin(),
                 Err(e) => break Err(e.into()),
             }
         };
         self.put_scratch(scratch);
-        result
+        // The commit is large: made here, where it is returned, it is not moved.
+        match made {
+            Ok(Some((version, hash))) => Ok(Some(self.committed(table, record, version, hash))),
+            Ok(None) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Steps 4 to 9: the state hash of the version that was committed, or `None` when another was first.

@@ -162,7 +162,8 @@ pub enum Error {
         /// The guard.
         guard: String,
     },
-    /// A change of several records is decided, but not made wholly.
+    /// A change of several records is decided, but not made wholly: the next holder makes it, or, if its new records find
+    /// no room, nothing of it.
     #[error(
         "guard `{guard}`: the change is decided but not wholly made: {why}; the guard's next holder finishes it"
     )]

@@ -214,11 +214,6 @@ impl Handle {
         self.entry.get()
     }
 
-    /// The entry's word as this participant claimed it: nobody else's, ever.
-    pub(crate) fn word(&self) -> Word {
-        self.word.get()
-    }
-
     #[inline]
     pub(crate) fn entry(&self) -> Result<EntryView<'_>, Error> {
         self.space.entry(self.entry.get())

@@ -16,9 +16,9 @@
 //!
 //! **No room**: new records go in first. Is there no room for one of them, those that went in are taken out again, and
 //! nothing was changed. That too is decided by an exchange of the head, which then says *undo*: who finds it so undoes and
-//! never makes, who finds it not makes. The publisher may decide it, or a next holder once the publisher is gone; a living
-//! one who was fenced off might just be making. He is told that the change is unfinished, and the guard waits for room. A
-//! key that another guard took meanwhile counts as no room.
+//! never makes, who finds it not makes. Somebody who was fenced off may just be inserting: the bucket of a key that is not
+//! there is exchanged for itself, so that his exchange fails. He is told that the change is unfinished. A key that another
+//! guard took meanwhile counts as no room.
 //!
 //! **Crash**: before (4) nothing happened, and the sweep frees the cells, which no head leads to. From (4) on the
 //! cells are led to, and are left alone until the next holder, or the steward, has made them his and finished the
@@ -48,7 +48,7 @@ use crate::head::{Head, NO_CELL};
 use crate::pool::Owned;
 use crate::read::Snapshot;
 use crate::table::RecordRef;
-use crate::word::{Phase, Word};
+use crate::word::Phase;
 
 use make::{Stop, ended};
 pub use plan::Planned;
@@ -200,7 +200,6 @@ impl Handle {
             return Err(damaged(before.bits()));
         }
         let mut bytes = grant.fence().bits().to_le_bytes().to_vec();
-        bytes.extend(self.word().bits().to_le_bytes());
         planned.iter().for_each(|p| p.encode(&mut bytes));
         let cells = self.claim_intent(grant, bytes.len().div_ceil(INTENT_BYTES))?;
         let first = self.write_intent(&cells, &bytes)?;
@@ -252,7 +251,7 @@ impl Handle {
         // Were it not ours any more, it might have been freed under the copy.
         fence(Ordering::Acquire);
         self.check_held(grant)?;
-        let ([published, word], mut rest) = first_words(&bytes).ok_or_else(|| damaged(0))?;
+        let (published, mut rest) = bytes.split_first_chunk().ok_or_else(|| damaged(0))?;
         let mut planned = Vec::new();
         while !rest.is_empty() {
             let decoded = Planned::decode(self.space(), rest);
@@ -260,8 +259,8 @@ impl Handle {
             planned.push(next);
             rest = behind;
         }
-        let published = Fence::from_bits(published);
-        let done = self.make_or_undo(grant, published, Word::from_bits(word), head, &planned);
+        let published = Fence::from_bits(u64::from_le_bytes(*published));
+        let done = self.make_or_undo(grant, published, head, &planned);
         match done {
             Ok(head) => self.clear_intent(grant, head, &cells),
             Err(e @ (Error::Fenced { .. } | Error::Corrupt { .. } | Error::Truncated { .. })) => {
@@ -276,7 +275,6 @@ impl Handle {
         &self,
         grant: &Grant,
         published: Fence,
-        publisher: Word,
         mut head: Head,
         planned: &[Planned],
     ) -> Result<Head, Error> {
@@ -287,22 +285,12 @@ impl Handle {
                     return Ok(head);
                 }
                 Err(e) if !is_no_room(&e) => return Err(e),
-                Err(e) if !self.is_gone(publisher)? || self.has_begun(planned)? => return Err(e),
+                Err(e) if self.has_begun(planned)? => return Err(e),
                 Err(_) => head = self.decide_undo(grant, head)?,
             }
         }
         self.unmake_new_ones(grant, published, planned)?;
         Ok(head)
-    }
-
-    /// Whether the participant whose entry had this word is not there any more.
-    fn is_gone(&self, publisher: Word) -> Result<bool, Error> {
-        let entry = self.space().entry(publisher.owner())?;
-        let there = || Word::load(entry.word, Ordering::Acquire) == publisher;
-        if there() {
-            self.space().reap(true)?; // he may be dead, and nobody have looked yet
-        }
-        Ok(!there())
     }
 
     /// Decides that the change is undone, if it still is this holder's to decide; the head then.
@@ -357,13 +345,6 @@ impl Handle {
         }
         failed.map(|()| finished)
     }
-}
-
-/// The first two words of an intent, and what follows.
-fn first_words(bytes: &[u8]) -> Option<([u64; 2], &[u8])> {
-    let (first, rest) = bytes.split_first_chunk()?;
-    let (second, rest) = rest.split_first_chunk()?;
-    Some(([*first, *second].map(u64::from_le_bytes), rest))
 }
 
 /// The head after `head`: another one, whatever was there before.

@@ -392,6 +392,7 @@ fn settle_deletions(space: &Arc<Space>, handles: impl Sized) {
 fn a_change_that_does_not_fit_is_none() {
     at_every_step("dead without room", 1, dead_without_room);
     at_every_step("fenced off without room", 1, fenced_off_without_room);
+    finds_at_some_step(Fault::NoBucketTouch, 1, fenced_off_without_room);
 }
 
 #[test]

@@ -174,8 +174,10 @@ impl Runtime {
     /// # Errors
     /// [`Error::Timeout`] with the store's last error when `limit` passed first.
     pub fn drain(&self, limit: Duration) -> Result<(), Error> {
-        self.revive()?;
-        self.handle()?.wait_drained(limit)
+        let handle = self.handle()?;
+        self.space.reap(false)?;
+        handle.finish_left_intents()?;
+        handle.wait_drained(limit)
     }
 
     /// Frees what participants left that are dead when this is called.

@@ -182,6 +182,36 @@ fn what_was_counted_is_read_back_from_the_text() {
 }
 
 #[test]
+fn a_guards_metrics_are_what_was_waited() {
+    const WAITERS: u32 = 4;
+    let runtime = runtime();
+    let options = GuardOptions::new().metrics("resonance_mutex");
+    let guard = runtime.guard_with("resonance", &options).unwrap();
+    let waits = || {
+        let guard = runtime.guard_with("resonance", &options).unwrap();
+        guard.with(|held| held.waited()).unwrap()
+    };
+    let waited: Vec<Duration> = std::thread::scope(|scope| {
+        let all = guard.with(|_| {
+            let all: Vec<_> = (0..WAITERS).map(|_| scope.spawn(waits)).collect();
+            // All wait for this section, so none gets the guard without having waited.
+            while runtime.space().guards().unwrap()[0].waiters < WAITERS {
+                std::thread::yield_now();
+            }
+            all
+        });
+        all.unwrap().into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let by_hand: Duration = waited.iter().sum();
+    assert!(waited.iter().all(|waited| !waited.is_zero()));
+    let families = read(&prometheus_text(&runtime.samples().unwrap()));
+    let value = |name: &str| families[name].samples[0].1;
+    assert_eq!(value("resonance_mutex_contention_total"), f64::from(WAITERS));
+    assert_eq!(value("resonance_mutex_wait_time_ms"), by_hand.as_nanos() as f64 / 1e6);
+    assert_eq!(value("commonhold_guard_acquisitions_total"), f64::from(WAITERS + 1));
+}
+
+#[test]
 fn the_page_about_metrics_has_those_of_every_segment() {
     let page = include_str!("../../../docs/metrics.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `commonhold_"));

@@ -154,11 +154,13 @@ pub enum Fault {
     NoStamp,
     /// An intent's cells are freed before it is taken off.
     IntentFreedFirst,
+    /// Who undoes a change does not keep out a record that is just going in.
+    NoBucketTouch,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -218,6 +220,7 @@ impl Fault {
         Self::NoIntentBump,
         Self::NoStamp,
         Self::IntentFreedFirst,
+        Self::NoBucketTouch,
     ];
 }
 

@@ -1,6 +1,8 @@
 //! Making a planned change, record by record, and taking new records out again. All of it may be done twice, late, and by
 //! two at once: see [`crate::intent`].
 
+use commonhold_segment::sync::{Fault, planted};
+
 use crate::commit::Terms;
 use crate::error::{Error, UpdateError};
 use crate::fence::Fence;
@@ -110,9 +112,23 @@ impl Handle {
         Err(self.space().refused_by_fence(table, fence, found))
     }
 
-    /// Takes a new record out again that went in under this change.
+    /// Takes a new record out again that went in under this change, and keeps out one that is just going in.
     fn unmake_new(&self, grant: &Grant, published: Fence, planned: &Planned) -> Result<(), Error> {
-        let Some(record) = self.locate(planned.table, &planned.key)? else { return Ok(()) };
+        let table = self.space().table(planned.table)?;
+        let place = table.place_of(&planned.key);
+        let record = loop {
+            self.check_held(grant)?;
+            let bucket = table.read_bucket(place.bucket)?;
+            if let Some(record) = self.locate(planned.table, &planned.key)? {
+                break record;
+            }
+            // Whoever looked before this and inserts after it is refused.
+            if planted(Fault::NoBucketTouch)
+                || self.exchange_bucket(&table, &bucket, &bucket.entries)?
+            {
+                return Ok(());
+            }
+        };
         let ours = |seen: &Snapshot| {
             self.check_held(grant).map_err(Stop::Failed)?;
             if is_made(seen.fence, published) { Ok(()) } else { Err(Stop::Made) }

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use commonhold_runtime::core::guard::Previous;
 use commonhold_runtime::{
@@ -37,6 +38,7 @@ pub struct ResonanceNetworks<H: Borrow<Handle> + Clone = Rc<Handle>> {
     guard: Guard<H>,
     ids: Ids<H>,
     counts: Counts<H>,
+    guard_wait: Option<Duration>,
     taken_over: Cell<u64>,
 }
 
@@ -116,8 +118,16 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             guard: Guard::new(handle.clone(), GUARD, &options)?,
             ids: Ids::new(handle.clone(), IDS)?,
             counts: Counts::new(handle)?,
+            guard_wait: None,
             taken_over: Cell::new(0),
         })
+    }
+
+    /// Waits at most `limit` for the guard, in every operation that takes it; for ever if this is never called.
+    #[must_use]
+    pub fn with_guard_wait(mut self, limit: Duration) -> Self {
+        self.guard_wait = Some(limit);
+        self
     }
 
     /// Creates a node, without the guard; its id, which no other node ever has.
@@ -295,12 +305,16 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
         &self,
         section: impl FnOnce(&Held<'_>) -> Result<R, NetworkError>,
     ) -> Result<R, NetworkError> {
-        self.guard.with(|held| {
+        let section = |held: &Held<'_>| {
             if held.previous() != Previous::Released {
                 self.taken_over.set(self.taken_over.get() + 1);
             }
             section(held)
-        })?
+        };
+        match self.guard_wait {
+            Some(limit) => self.guard.with_within(limit, section)?,
+            None => self.guard.with(section)?,
+        }
     }
 
     /// One change of several records under the guard: what `plan` puts down happens when it says `Ok`.

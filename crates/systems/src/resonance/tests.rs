@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use commonhold_runtime::metrics::SampleValue;
-use commonhold_runtime::{Config, Guard, GuardOptions, Runtime};
+use commonhold_runtime::{Config, Error, Guard, GuardOptions, Runtime};
 
 use super::*;
 use crate::resonance::physics::PhysicsError;
@@ -312,4 +312,43 @@ fn waits_for_the_guard_are_counted_as_they_were() {
         let bounds = at_least.as_secs_f64()..=at_most.as_secs_f64();
         assert!(bounds.contains(&waited), "waited {waited} s, not within {bounds:?}");
     }
+}
+
+#[test]
+fn who_waits_for_the_guard_too_long_is_told_and_changes_nothing() {
+    let runtime = runtime();
+    let [a, b, _] = row(&ResonanceNetworks::open(&runtime).unwrap());
+    let handle = runtime.handle().unwrap();
+    let guard = Guard::new(&handle, GUARD, &GuardOptions::new()).unwrap();
+    let refused = guard.with(|_| {
+        let runtime = &runtime;
+        let try_it = move || {
+            let networks = ResonanceNetworks::open(runtime).unwrap();
+            networks.with_guard_wait(Duration::from_millis(1)).connect(a, b, 9.0).unwrap_err()
+        };
+        std::thread::scope(|scope| scope.spawn(try_it).join().unwrap())
+    });
+    let refused = refused.unwrap();
+    assert!(matches!(refused, NetworkError::Runtime(Error::Timeout { .. })), "{refused}");
+    assert!(refused.to_string().contains("guard `resonance`"), "{refused}");
+    let networks = ResonanceNetworks::open(&runtime).unwrap();
+    assert_eq!(networks.connect(a, b, 1.0).unwrap(), Some(1.5), "as it was");
+}
+
+#[test]
+fn a_tick_that_fits_no_intent_names_the_number_to_raise() {
+    let runtime = Runtime::open(with_resonance(Config::ephemeral()).intents(1)).unwrap();
+    let networks = ResonanceNetworks::open(&runtime).unwrap();
+    for _ in 0..30 {
+        networks.create_node(NewNode::default()).unwrap();
+    }
+    networks.system_tick(0.01).unwrap();
+    for _ in 0..30 {
+        networks.create_node(NewNode::default()).unwrap();
+    }
+    let before = networks.snapshot().unwrap();
+    let refused = networks.system_tick(0.01).unwrap_err();
+    assert!(matches!(refused, NetworkError::Runtime(Error::IntentFull { .. })), "{refused}");
+    assert!(refused.to_string().contains("raise `intents`"), "{refused}");
+    assert_eq!(networks.snapshot().unwrap(), before);
 }
