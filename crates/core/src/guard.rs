@@ -294,12 +294,14 @@ impl Handle {
     fn finish_or_leave(&self, grant: &Grant) -> Result<(), Error> {
         let finished =
             if planted(Fault::NoRollForward) { Ok(()) } else { self.finish_intent(grant) };
-        if finished.is_ok() {
-            grant.unfinished.set(false);
-        } else {
-            let _ = self.release(grant);
+        match finished {
+            Ok(()) => {
+                grant.unfinished.set(false);
+                Ok(())
+            }
+            // Fenced off, whatever it met: what is left is somebody else's to finish.
+            Err(error) => Err(self.release(grant).err().unwrap_or(error)),
         }
-        finished
     }
 
     /// Leaves the guard.

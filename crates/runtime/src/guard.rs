@@ -78,9 +78,6 @@ struct Entry {
     now: Option<Vec<u8>>,
 }
 
-/// What a section gave, and whether it held the guard to its end.
-type Ran<R> = (R, Result<(), Error>);
-
 /// Leaves the guard also when the section panics.
 struct Leave<'a> {
     handle: &'a Handle,
@@ -146,8 +143,8 @@ impl<H: Borrow<Handle>> Guard<H> {
     /// decided cannot be finished now: `section` was not run then. [`Error::Fenced`] when the section took longer than
     /// the hold limit and the guard was taken from it: what it committed before stands.
     pub fn with<R>(&self, section: impl FnOnce(&Held<'_>) -> R) -> Result<R, Error> {
-        match self.run(Patience::Forever, section)? {
-            Some((result, left)) => left.map(|()| result),
+        match self.run(Patience::Forever, true, section)? {
+            Some(result) => Ok(result),
             None => Err(self.nobody()),
         }
     }
@@ -157,8 +154,7 @@ impl<H: Borrow<Handle>> Guard<H> {
     /// # Errors
     /// As [`Guard::with`].
     pub fn try_with<R>(&self, section: impl FnOnce(&Held<'_>) -> R) -> Result<Option<R>, Error> {
-        let run = self.run(Patience::Try, section)?;
-        run.map(|(result, left)| left.map(|()| result)).transpose()
+        self.run(Patience::Try, true, section)
     }
 
     /// Like [`Guard::with`], and waits at most `limit`.
@@ -170,8 +166,8 @@ impl<H: Borrow<Handle>> Guard<H> {
         limit: Duration,
         section: impl FnOnce(&Held<'_>) -> R,
     ) -> Result<R, Error> {
-        match self.run(Patience::Within(limit), section)? {
-            Some((result, left)) => left.map(|()| result),
+        match self.run(Patience::Within(limit), true, section)? {
+            Some(result) => Ok(result),
             None => Err(self.nobody()),
         }
     }
@@ -185,25 +181,24 @@ impl<H: Borrow<Handle>> Guard<H> {
         &self,
         plan: impl FnOnce(&mut Changes<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let made = self.run(Patience::Forever, |held| {
+        // Made is made, even if the guard was taken away afterwards.
+        let made = self.run(Patience::Forever, false, |held| {
             let mut changes = held.changes();
             let result = plan(&mut changes)?;
             changes.commit()?;
             Ok(result)
         })?;
-        match made {
-            // Made is made, even if the guard was taken away afterwards.
-            Some((result, _)) => result,
-            None => Err(self.nobody().into()),
-        }
+        made.unwrap_or_else(|| Err(self.nobody().into()))
     }
 
-    /// What the section gave, and whether it held the guard to its end; `None` when it did not get it.
+    /// What the section gave; `None` when it did not get the guard. `to_its_end`: an error when it was fenced off meanwhile.
+    #[inline]
     fn run<R>(
         &self,
         patience: Patience,
+        to_its_end: bool,
         section: impl FnOnce(&Held<'_>) -> R,
-    ) -> Result<Option<Ran<R>>, Error> {
+    ) -> Result<Option<R>, Error> {
         let handle = self.handle.borrow();
         let mut grant = Grant::of(self.guard);
         if !handle.acquire_into(&mut grant, patience)? {
@@ -212,7 +207,10 @@ impl<H: Borrow<Handle>> Guard<H> {
         let mut leave = Leave { handle, grant: &grant, left: false };
         let result = section(&Held { handle, grant: &grant });
         leave.left = true;
-        Ok(Some((result, handle.release(&grant))))
+        match handle.release(&grant) {
+            Err(fenced) if to_its_end => Err(fenced),
+            _ => Ok(Some(result)),
+        }
     }
 
     /// Only [`Patience::Try`] gives up without an error.
