@@ -100,7 +100,7 @@ const fn subject(
 /// How others come to a killed child's guard.
 const SCRIPTS: u64 = 3;
 /// About so many points of each subject in the fast part, beside those where something happens.
-const SAMPLE: u64 = 100;
+const SAMPLE: u64 = 40;
 
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let mut all = fork::share(WORKERS, |worker| {

@@ -223,8 +223,8 @@ impl Scene {
         mark();
         let grant = match handle.acquire(guard, WITHIN) {
             Ok(Some(grant)) => grant,
-            // While it finished what another one had left, and maybe found no room for.
-            Err(Error::Fenced { .. } | Error::Unfinished { .. }) => {
+            // While it finished what another one had left.
+            Err(Error::Fenced { .. }) => {
                 self.say(1, Said::Fenced as u64);
                 mark();
                 return Ok(());
