@@ -115,9 +115,9 @@ pub fn node_key(id: u64) -> String {
     format!("{id:012}")
 }
 
-/// The id in a node's key.
+/// The id in a node's key; none in a key that is no node's.
 pub(super) fn node_id(key: &str) -> Option<u64> {
-    key.parse().ok()
+    key.parse().ok().filter(|id| node_key(*id) == key)
 }
 
 /// The key of the field between two nodes.
@@ -270,6 +270,17 @@ fn runs(ids: &[u64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_nodes_own_key_is_one() {
+        assert_eq!(
+            (node_id("000000000001"), node_id(&node_key(u64::MAX))),
+            (Some(1), Some(u64::MAX))
+        );
+        for other in ["1", "00000001", "+00000000001", "0000000000001", "a", ""] {
+            assert_eq!(node_id(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn members_come_back() {
