@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::schema::Schema;
-use commonhold_core::space::geometry_of;
 use commonhold_core::{Error, Handle, Space};
 use commonhold_segment::sync::Ordering;
-use commonhold_segment::{NewSegment, Segment};
 use libfuzzer_sys::fuzz_target;
 
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -21,16 +19,7 @@ fn space() -> Arc<Space> {
     };
     let tables = vec![table("full", History::Full), table("latest", History::Latest)];
     let catalogue = Catalogue::new(4, 2, tables).unwrap();
-    let json = catalogue.to_json();
-    let new = NewSegment {
-        geometry: geometry_of(&catalogue),
-        catalogue: json.as_bytes(),
-        store_id: [0; 16],
-        store_epoch: 1,
-        store_url: "none",
-        uuid: [7; 16],
-    };
-    Space::new(Segment::in_heap(&new).unwrap()).unwrap().unwrap()
+    Space::in_heap(&catalogue).unwrap()
 }
 
 fn step(space: &Space, handle: &Handle, what: u8, key: &str, payload: &[u8]) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use commonhold_os::fork;
 use commonhold_os::lock::{LockFile, Mode};
 use commonhold_segment::sync::{AtomicU64, Fault, Ordering, planted};
-use commonhold_segment::{Geometry, Layout, Segment, TableGeometry};
+use commonhold_segment::{Geometry, Layout, NewSegment, Segment, TableGeometry};
 
 use crate::catalogue::{Catalogue, TableSpec};
 use crate::error::Error;
@@ -113,6 +113,23 @@ impl Space {
         let (reaper, candidate) = (Mutex::new(None), Mutex::new(None));
         let generation = fork::generation();
         Ok(Some(Arc::new(Self { segment, catalogue, usage, generation, reaper, candidate })))
+    }
+
+    /// A space of `catalogue`'s tables in this process's own memory, without a store: for tests and models.
+    ///
+    /// # Errors
+    /// [`Error`] when the sizes are too large.
+    pub fn in_heap(catalogue: &Catalogue) -> Result<Arc<Self>, Error> {
+        let json = catalogue.to_json();
+        let segment = Segment::in_heap(&NewSegment {
+            geometry: geometry_of(catalogue),
+            catalogue: json.as_bytes(),
+            store_id: [0; 16],
+            store_epoch: 1,
+            store_url: "none",
+            uuid: [7; 16],
+        })?;
+        Self::new(segment)?.ok_or(Error::Removed)
     }
 
     /// Whether the segment's name still leads to this segment.

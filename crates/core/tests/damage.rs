@@ -6,26 +6,15 @@ use std::sync::Arc;
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::schema::Schema;
-use commonhold_core::space::geometry_of;
 use commonhold_core::{Error, Handle, Space};
 use commonhold_segment::sync::Ordering;
-use commonhold_segment::{NewSegment, Segment};
 
 /// Ten records, `k0` to `k9`, each in the slot and the cell of its number.
 fn ten(history: History) -> (Arc<Space>, Handle) {
     let schema = Schema::new(vec!["n:i64".parse().unwrap()]).unwrap();
     let table = TableSpec { history, slots: 16, ..TableSpec::new("t", schema) };
     let catalogue = Catalogue::new(4, 2, vec![table]).unwrap();
-    let json = catalogue.to_json();
-    let new = NewSegment {
-        geometry: geometry_of(&catalogue),
-        catalogue: json.as_bytes(),
-        store_id: [0; 16],
-        store_epoch: 1,
-        store_url: "none",
-        uuid: [7; 16],
-    };
-    let space = Space::new(Segment::in_heap(&new).unwrap()).unwrap().unwrap();
+    let space = Space::in_heap(&catalogue).unwrap();
     let handle = Handle::open(&space).unwrap();
     for n in 0..10_i64 {
         assert!(handle.insert(0, &format!("k{n}"), &n.to_le_bytes()).is_ok());

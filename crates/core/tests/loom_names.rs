@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64 as Plain, Ordering};
 use commonhold_core::catalogue::Catalogue;
 use commonhold_core::directory::{Descriptor, NameKind};
 use commonhold_core::ids::STEP;
-use commonhold_core::space::geometry_of;
 use commonhold_core::{Handle, Space};
+use commonhold_segment::NamedGeometry;
 use commonhold_segment::sync::{AtomicU64, futex_wait, futex_wake_all};
-use commonhold_segment::{NamedGeometry, NewSegment, Segment};
 use loom::thread;
 use model::*;
 
@@ -23,16 +22,7 @@ use model::*;
 fn space_of_names(participants: u32) -> Arc<Space> {
     let named = NamedGeometry { names: 1, share_words: 0, intents: 0 };
     let catalogue = Catalogue::new(participants, 1, Vec::new()).unwrap().with_named(named).unwrap();
-    let json = catalogue.to_json();
-    let new = NewSegment {
-        geometry: geometry_of(&catalogue),
-        catalogue: json.as_bytes(),
-        store_id: [0; 16],
-        store_epoch: 1,
-        store_url: "none",
-        uuid: [7; 16],
-    };
-    Space::new(Segment::in_heap(&new).unwrap()).unwrap().unwrap()
+    Space::in_heap(&catalogue).unwrap()
 }
 
 /// What the store has; appending is not an access of the model, so a death comes before it or after it.

@@ -7,23 +7,13 @@ use std::sync::Arc;
 
 use commonhold_core::catalogue::Catalogue;
 use commonhold_core::directory::{NAME_BYTES_MAX, NameKind, NewName};
-use commonhold_core::space::geometry_of;
 use commonhold_core::{Error, Handle, Space};
-use commonhold_segment::{NamedGeometry, NewSegment, Segment};
+use commonhold_segment::NamedGeometry;
 
 fn space_of(names: u32, share_words: u32) -> Arc<Space> {
     let named = NamedGeometry { names, share_words, intents: 0 };
     let catalogue = Catalogue::new(8, 1, Vec::new()).unwrap().with_named(named).unwrap();
-    let json = catalogue.to_json();
-    let new = NewSegment {
-        geometry: geometry_of(&catalogue),
-        catalogue: json.as_bytes(),
-        store_id: [0; 16],
-        store_epoch: 1,
-        store_url: "none",
-        uuid: [7; 16],
-    };
-    Space::new(Segment::in_heap(&new).unwrap()).unwrap().unwrap()
+    Space::in_heap(&catalogue).unwrap()
 }
 
 fn new(kind: NameKind, name: &str, width: u16) -> NewName<'_> {

@@ -9,24 +9,13 @@ use std::time::Duration;
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::schema::Schema;
-use commonhold_core::space::geometry_of;
 use commonhold_core::{Error, Handle, Inserted, Space};
-use commonhold_segment::{NewSegment, Segment};
 
 fn space_of(history: History, slots: u32, cells: u32) -> Arc<Space> {
     let schema = Schema::new(vec!["n:i64".parse().unwrap()]).unwrap();
     let table = TableSpec { history, slots, cells, ..TableSpec::new("t", schema) };
     let catalogue = Catalogue::new(16, 4, vec![table]).unwrap();
-    let json = catalogue.to_json();
-    let new = NewSegment {
-        geometry: geometry_of(&catalogue),
-        catalogue: json.as_bytes(),
-        store_id: [0; 16],
-        store_epoch: 1,
-        store_url: "none",
-        uuid: [7; 16],
-    };
-    Space::new(Segment::in_heap(&new).unwrap()).unwrap().unwrap()
+    Space::in_heap(&catalogue).unwrap()
 }
 
 fn add(handle: &Handle, key: &str, n: i64) -> Option<u64> {

@@ -11,12 +11,11 @@ use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::participant::DeadSet;
 use commonhold_core::row::Row;
 use commonhold_core::schema::Schema;
-use commonhold_core::space::geometry_of;
 use commonhold_core::sweep::sweep;
 use commonhold_core::{Committed, Error, Handle, Inserted, RecordRef, Space};
+use commonhold_segment::NamedGeometry;
 pub use commonhold_segment::sync::Fault;
 use commonhold_segment::sync::model::{self, plant};
-use commonhold_segment::{NamedGeometry, NewSegment, Segment};
 
 /// A segment of one table, "t", with one field, and one lane. No cells: as few as the protocol needs.
 pub fn space_of(history: History, slots: u32, cells: u32, participants: u32) -> Arc<Space> {
@@ -39,16 +38,7 @@ pub fn space_with(
     }
     let catalogue = Catalogue::new(participants, 1, vec![table]).unwrap();
     let catalogue = catalogue.with_named(named).unwrap();
-    let json = catalogue.to_json();
-    let new = NewSegment {
-        geometry: geometry_of(&catalogue),
-        catalogue: json.as_bytes(),
-        store_id: [0; 16],
-        store_epoch: 1,
-        store_url: "none",
-        uuid: [7; 16],
-    };
-    Space::new(Segment::in_heap(&new).unwrap()).unwrap().unwrap()
+    Space::in_heap(&catalogue).unwrap()
 }
 
 pub fn open(space: &Arc<Space>) -> Handle {
