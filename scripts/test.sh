@@ -43,6 +43,8 @@ install_tools() {
 torture() {
     timeout 600 scripts/torture.sh --json >"$scratch/torture.json"
     python3 scripts/check_torture.py "$scratch/torture.json"
+    # Guards, ids, counters and metrics under kills; it fails when anything does not hold.
+    timeout 600 scripts/torture.sh --system resonance --processes 200 --updates 40 --kill 150
 }
 
 step "tools" install_tools
