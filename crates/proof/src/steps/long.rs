@@ -37,6 +37,9 @@ const IDS: u64 = 1_000_000_000;
 /// About so many points of each operation are looked at in the fast part.
 const SAMPLE: u64 = 60;
 
+/// No longer way is gone step by step.
+const STEPS_MAX: u64 = 100_000;
+
 /// One long operation of the child.
 struct Long {
     name: &'static str,
@@ -244,11 +247,7 @@ impl Stage<'_> {
         }
         watch::end();
         let (name, length) = (self.long.name, path.len());
-        // Its way is not the same each time (what the dead left, how far others are); what is missed is no fault
-        // that counts, and each worker must reach most of its own.
-        let tried = points.len();
-        outcome
-            .demand(missed * 2 <= tried, || format!("{name}: {missed} of {tried} points missed"));
+        outcome.demand(missed * 5 <= points.len(), || format!("{name}: {missed} points missed"));
         Ok(format!("{name} {} of {all} points of {length}", points.len()))
     }
 
@@ -257,7 +256,11 @@ impl Stage<'_> {
         let mut child = self.start()?;
         // Where it sleeps for a change that never comes is the end of its way.
         if !path.reach(&mut child, n, false)? {
-            return Err(Box::new(Missed));
+            // The place to run to may be one where the allocator went only when the way was recorded: step there.
+            child = self.start()?;
+            if path.len() > STEPS_MAX || !path.reach(&mut child, n, true)? {
+                return Err(Box::new(Missed));
+            }
         }
         let other = world.handle()?;
         let subject =
