@@ -53,9 +53,8 @@ pub fn stored(stage: &Stage, table: &str) -> BTreeMap<String, Seen> {
     select.query_map([], row).unwrap().map(Result::unwrap).collect()
 }
 
-/// Sweeps, drains, and checks that memory and store agree, that the audit finds nothing and that nothing leaked. The
-/// test has closed its own handles, or has `spares` of them that have a spare cell in each table.
-pub fn settle(stage: &Stage, runtime: &Runtime, spares: u32) {
+/// Sweeps, drains, and checks that memory and store agree, that the audit finds nothing and that nothing leaked.
+pub fn settle(stage: &Stage, runtime: &Runtime) {
     runtime.sweep().unwrap();
     runtime.drain(LIMIT).unwrap();
     runtime.sweep().unwrap();
@@ -66,19 +65,19 @@ pub fn settle(stage: &Stage, runtime: &Runtime, spares: u32) {
         assert_eq!(figures.slots.free + figures.slots.published, slots, "{table}: {figures:?}");
         assert_eq!(figures.index_cells.owned, 0, "{table}: {figures:?}");
         assert_eq!(figures.unstored_versions, 0, "{table}: {figures:?}");
-        let leaked = leaked(runtime, position, spares);
-        assert!(leaked <= spares, "{table}: {leaked} cells leaked: {figures:?}");
+        let leaked = leaked(runtime, position);
+        assert_eq!(leaked, 0, "{table}: {leaked} cells leaked: {figures:?}");
     }
     audit(runtime);
 }
 
 /// The cells that nothing leads to. What is stored is reported before the cells behind it are freed, so the steward
 /// may still be at that.
-fn leaked(runtime: &Runtime, position: usize, spares: u32) -> u32 {
+fn leaked(runtime: &Runtime, position: usize) -> u32 {
     let start = Instant::now();
     loop {
         let leaked = runtime.space().unreferenced_cells(position).unwrap();
-        if leaked <= spares || start.elapsed() > LIMIT {
+        if leaked == 0 || start.elapsed() > LIMIT {
             return leaked;
         }
         std::thread::yield_now();

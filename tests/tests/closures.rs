@@ -53,7 +53,7 @@ fn a_panic_or_refusal_changes_nothing() {
         }
         assert_eq!(table.get("key").unwrap().unwrap().n, 200);
     }
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
 }
 
 #[test]
@@ -92,5 +92,5 @@ fn a_closure_may_use_the_same_handle() {
         assert_eq!(table.get("inner").unwrap().unwrap().n, 400);
     }
     drop((handle, other));
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
 }

@@ -18,7 +18,7 @@ fn child_is_a_participant(way: &str) {
     let names: Vec<&str> = said.iter().map(|s| s.0.as_str()).collect();
     assert_eq!(names, ["child", "parent"]);
     assert_ne!(said[0].1, said[1].1, "two participants");
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
     let writers = judge::writers(&stage);
     for (name, writer, commits) in &said {
         assert_eq!(writers.get(writer), Some(commits), "{name}");
@@ -62,7 +62,7 @@ fn a_killed_parent_is_reaped_while_its_child_lives() {
         assert_eq!(owned, 0, "the dead one's spare cell was freed");
         role.tell("go on");
         assert_eq!(role.hear("done"), "");
-        judge::settle(&stage, &runtime, 0);
+        judge::settle(&stage, &runtime);
         let (_, n, version, _) = judge::memory(&runtime, LATEST).remove("forked").unwrap();
         assert_eq!((n, version), (204, 205));
     }

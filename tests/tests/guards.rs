@@ -72,9 +72,8 @@ fn stop_half_made(holder: &Process, purse: &Purse<'_>, random: &mut Random) -> i
     }
 }
 
-/// The steward has a spare cell in each table in which he has finished a change.
 fn settle(stage: &Stage, runtime: &Runtime) {
-    judge::settle(stage, runtime, 1);
+    judge::settle(stage, runtime);
     assert_eq!(runtime.space().intents_in_use().unwrap(), 0, "cells of intents");
 }
 

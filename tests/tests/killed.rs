@@ -51,7 +51,7 @@ fn all_at_once(random: &mut Random) {
         assert!(found >= durable, "{}: {durable} durable, {found} stored", stream.writer);
     }
     let runtime = Runtime::open(stage.there()).unwrap();
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
     let stored = judge::writers(&stage);
     let latest = judge::memory(&runtime, LATEST);
     for stream in &streams {
@@ -98,7 +98,7 @@ fn two_thousand_attach_and_are_killed() {
         let me = std::process::id();
         assert!(there.iter().all(|p| p.identity.pid == me), "left behind: {there:?}");
     }
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
     let mut handles = Vec::new();
     while let Ok(handle) = runtime.handle() {
         handles.push(handle);

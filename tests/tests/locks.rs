@@ -35,7 +35,7 @@ fn closing_another_descriptor_of_the_segment_frees_no_lock() {
     let writers = table.handle().sequence(1);
     assert_eq!(writers, 4, "it is still the same participant");
     drop(table);
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_stopped_writer_is_not_robbed() {
     let rounds: u64 = stream.hear("done").parse().unwrap();
     stream.end_well();
     drop(table);
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
     assert_eq!(judge::writers(&stage).get(&writer), Some(&rounds));
     let (_, n, ..) = judge::memory(&runtime, LATEST).remove("own").unwrap();
     assert_eq!(n as u64, rounds);

@@ -41,7 +41,7 @@ fn comes_back(stage: &Stage) {
     assert_eq!(table.get("key").unwrap(), Some(Item { owner: 1, n: 2 }));
     assert_eq!(table.update("key", |item| item.n += 1).unwrap().version(), 2);
     drop(table);
-    judge::settle(stage, &runtime, 0);
+    judge::settle(stage, &runtime);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_segment_that_lost_its_store_says_so() {
     assert_eq!(table.get("key").unwrap(), Some(Item { owner: 1, n: 2 }));
     table.update("key", |item| item.n += 1).unwrap().durable(LIMIT).unwrap();
     drop(table);
-    judge::settle(&stage, &new, 0);
+    judge::settle(&stage, &new);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn participants_run_out_and_come_again() {
     drop(handles);
     drop(runtime.handle().unwrap());
     drop(table);
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn slots_run_out_and_come_again() {
         handle.set_room_wait(Duration::from_millis(20));
     }
     drop(handle);
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
 }
 
 #[test]
@@ -246,5 +246,5 @@ fn cells_run_out_while_the_steward_is_stopped() {
     commit.durable(LIMIT).unwrap();
     assert_eq!(judge::stored(&stage, FULL)["key"].1, committed + 1);
     drop(handle);
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
 }

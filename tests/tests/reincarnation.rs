@@ -69,7 +69,7 @@ fn reincarnate(table: &str) {
         assert!(counts[0] > 0 && counts[1] > 0, "handles landed and went stale: {held}");
         holder.end_well();
     }
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
     let owners = judge::memory(&runtime, table);
     for (key, (owner, ..)) in owners {
         assert_eq!(key, format!("key-{owner}"));
@@ -82,7 +82,7 @@ fn reincarnate(table: &str) {
         assert!((DELETIONS..=DELETIONS + 2 * KILLS).contains(&deleted), "{deleted} deletions");
     }
     refill(&runtime, table);
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
 }
 
 /// The table takes as many keys as it has slots, whichever, twice over, and not one more.

@@ -49,7 +49,7 @@ fn a_segment_made_anew_goes_on_where_it_stood() {
         assert!(!stage.path("segment").exists());
         let runtime = stage.open();
         assert_eq!([FULL, LATEST].map(|table| judge::memory(&runtime, table)), before);
-        judge::settle(&stage, &runtime, 0);
+        judge::settle(&stage, &runtime);
         drop(runtime);
         // This time without a drain: nothing was committed since.
         admin::destroy(&stage.there(), Duration::ZERO, true).unwrap();

@@ -56,7 +56,7 @@ fn hand_over(ending: impl Fn(&mut Process, &mut Random)) {
         done.push((*writer, stream.hear("done").parse::<u64>().unwrap()));
         stream.end_well();
     }
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
     let stored = judge::writers(&stage);
     for (writer, rounds) in done {
         assert_eq!(stored.get(&writer), Some(&rounds), "{writer}");
@@ -103,5 +103,5 @@ fn a_stopped_steward_halts_the_store_and_nothing_else() {
         assert_eq!(judge::stored(&stage, LATEST)["key"].1, round * 101);
     }
     drop(handle);
-    judge::settle(&stage, &runtime, 0);
+    judge::settle(&stage, &runtime);
 }

@@ -26,7 +26,7 @@ fn a_commit_of_another_process_wakes() {
         pong.hear("done");
         pong.end_well();
         drop(table);
-        judge::settle(&stage, &runtime, 0);
+        judge::settle(&stage, &runtime);
     }
 }
 
@@ -79,6 +79,6 @@ fn who_waits_to_take_takes_what_is_there_and_no_more() {
         let left = table.get("stock").unwrap().unwrap();
         assert_eq!(left, Item { owner: CONSUMERS * EACH, n: 0 });
         drop(table);
-        judge::settle(&stage, &runtime, 0);
+        judge::settle(&stage, &runtime);
     }
 }

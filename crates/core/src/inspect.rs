@@ -1,5 +1,8 @@
 //! Looking from outside: figures derived by looking, without an entry and without a write.
 
+use std::collections::BTreeSet;
+
+use commonhold_os::process::Liveness;
 #[cfg(feature = "loom")]
 use commonhold_segment::sync::AtomicU64;
 use commonhold_segment::sync::Ordering;
@@ -7,6 +10,7 @@ use commonhold_segment::sync::Ordering;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::head::Head;
+use crate::participant::EntryView;
 use crate::pool::Kind;
 use crate::read::{Found, Snapshot, snapshot};
 use crate::space::Space;
@@ -130,25 +134,34 @@ impl Space {
         Ok(marks)
     }
 
-    /// Cells of the table that are neither free nor led to by a head: what was leaked, when nobody else is
-    /// at work and everything is stored. Participants that live may each have one spare.
+    /// Cells of the table that are neither free, nor led to by a head, nor the spare of somebody alive: what was
+    /// leaked, when nobody is at work and everything is stored.
     ///
     /// # Errors
     /// [`Error::UnknownTable`], [`Error::Corrupt`].
     pub fn unreferenced_cells(&self, position: usize) -> Result<u32, Error> {
         let table = self.table(position)?;
-        let mut led = 0;
+        let mut led = BTreeSet::new();
         for slot in table.slots() {
-            let head = Head::load(slot.head, Ordering::Acquire);
-            let cell = table.cell(head.cell());
-            let used = |w: Word| w.phase() != Phase::Free;
-            led += u32::from(cell.is_ok_and(|c| used(Word::load(c.word, Ordering::Acquire))));
+            led.insert(Head::load(slot.head, Ordering::Acquire).cell());
         }
-        let taken = table.pool(Kind::Cells).words();
-        let taken = taken.filter(|(_, w)| Word::load(w, Ordering::Acquire).phase() != Phase::Free);
-        let count = taken.count() as u32;
+        let (mut leaked, mut spares) = (0, BTreeSet::new());
+        for (index, word) in table.pool(Kind::Cells).words() {
+            let word = Word::load(word, Ordering::Acquire);
+            if word.phase() == Phase::Free || led.contains(&index) {
+                continue;
+            }
+            // Each handle keeps one at most.
+            let spare = word.phase() == Phase::Owned && self.is_alive(word.owner());
+            leaked += u32::from(!spare || !spares.insert(word.owner()));
+        }
         self.check_whole()?;
-        Ok(count.saturating_sub(led))
+        Ok(leaked)
+    }
+
+    fn is_alive(&self, entry: u16) -> bool {
+        let alive = |e: EntryView<'_>| e.is_owned() && e.identity().find().0 == Liveness::Alive;
+        self.entry(entry).is_ok_and(alive)
     }
 
     /// For models: free things whose hint says that they are taken, so that nobody finds them.
