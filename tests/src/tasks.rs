@@ -23,6 +23,7 @@ pub fn kinds() -> Kinds {
         }))
         .with(Kind::new("memory", none, |_, _| Ok(vec![1; 1 << 36])))
         .with(Kind::new("large", none, |_, _| Ok(vec![1; (1 << 20) + 1])))
+        .with(Kind::new("flood", none, flood))
         .with(Kind::new("until-cancelled", none, until_cancelled))
 }
 
@@ -33,6 +34,15 @@ fn kill(task: &Context<'_>, how: &[u8]) -> Result<Vec<u8>, String> {
         nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL).map_err(|e| e.to_string())?;
     }
     Ok(task.attempt().to_string().into_bytes())
+}
+
+/// Writes empty lines for as long as it lives, as fast as four threads can.
+fn flood(_: &Context<'_>, _: &[u8]) -> Result<Vec<u8>, String> {
+    let write = || {
+        while nix::unistd::write(std::io::stderr(), &[b'\n'; 1 << 12]).is_ok() {}
+    };
+    std::thread::scope(|all| (0..4).for_each(|_| drop(all.spawn(write))));
+    Err("nobody reads it".to_owned())
 }
 
 fn until_cancelled(task: &Context<'_>, _: &[u8]) -> Result<Vec<u8>, String> {
