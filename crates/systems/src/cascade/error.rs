@@ -28,7 +28,7 @@ pub enum CascadeError {
     },
     /// A sample that is no finite number, or so large that sums would not be finite.
     #[error(
-        "sample {sample} of channel {channel} is {value}; samples are numbers from -1e300 to 1e300"
+        "sample {sample} of channel {channel} is {value:?}; samples are numbers from -1e300 to 1e300"
     )]
     Sample {
         /// The channel.
@@ -39,7 +39,7 @@ pub enum CascadeError {
         value: f64,
     },
     /// A sample rate that is none.
-    #[error("the sample rate is {0} Hz; it must be above 0, from 1e-12 to 1e12")]
+    #[error("the sample rate is {0:?} Hz; it must be above 0, from 1e-12 to 1e12")]
     Rate(f64),
     /// A window that is not known.
     #[error("unknown window `{0}`; it is one of {known}", known = Window::NAMES)]
@@ -50,7 +50,9 @@ pub enum CascadeError {
     /// A band in which no fundamental can be found.
     #[error(
         "no fundamental can be found from {min_hz} to {max_hz} Hz: {samples} samples at {rate_hz} Hz \
-         hold {from_hz:.6} to {to_hz:.6} Hz"
+         hold {} to {} Hz",
+        digits(from_hz),
+        digits(to_hz)
     )]
     Band {
         /// The lowest frequency asked for.
@@ -92,4 +94,9 @@ pub enum CascadeError {
     /// Bytes that are no arguments.
     #[error("these bytes are no arguments of a harmonic analysis: {0}")]
     Malformed(&'static str),
+}
+
+/// `hz` in six digits.
+fn digits(hz: &f64) -> f64 {
+    format!("{hz:.5e}").parse().unwrap_or(*hz)
 }
