@@ -35,6 +35,7 @@ mod args;
 mod coherence;
 mod error;
 mod node;
+mod read;
 mod signal;
 mod spectrum;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use node::Look;
 pub use args::{ARGS_BYTES_MAX, CascadeArgs, HARMONICS_MAX, Options};
 pub use error::CascadeError;
 pub use node::{Harmonic, Node};
+pub use read::{FILE_SAMPLES_MAX, ReadError, ReadOptions, Recording, read_signal};
 pub use signal::{CHANNELS_MAX, SAMPLES_MIN, Signal};
 pub use window::Window;
 
