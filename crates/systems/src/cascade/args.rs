@@ -97,10 +97,12 @@ impl CascadeArgs {
         let (from_hz, to_hz) = (ends.0 * bin_hz, ends.1 * bin_hz);
         let min_hz = self.options.min_hz.unwrap_or(from_hz);
         let max_hz = self.options.max_hz.unwrap_or(to_hz);
-        // The lower end may be named in the six digits that an error shows, and half the sample rate may be named as the upper one.
-        let within = min_hz >= from_hz * (1.0 - 1e-5) && max_hz <= rate_hz / 2.0;
+        // The lower end may be named in the six digits that an error shows, and half the sample rate as the
+        // upper one. What is not a number is within nothing.
+        let within =
+            min_hz <= max_hz && min_hz >= from_hz * (1.0 - 1e-5) && max_hz <= rate_hz / 2.0;
         let bins = ((min_hz / bin_hz).round(), (max_hz / bin_hz).min(ends.1).round());
-        if !within || !(min_hz <= max_hz) || bins.0 > bins.1 {
+        if !within || bins.0 > bins.1 {
             return Err(CascadeError::Band { min_hz, max_hz, samples, rate_hz, from_hz, to_hz });
         }
         let last = samples / 2 - 1;

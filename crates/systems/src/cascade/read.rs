@@ -130,7 +130,8 @@ fn span(options: &ReadOptions, rate_hz: f64, samples: usize) -> Result<(usize, u
         let why = format!("it lasts {length_s} s; nothing can be read from {from_s} s on");
         return Err(Wrong::Content(why));
     }
-    if let Some(seconds) = seconds.filter(|seconds| !(*seconds > 0.0)) {
+    let nothing = |seconds: &f64| seconds.is_nan() || *seconds <= 0.0;
+    if let Some(seconds) = seconds.filter(nothing) {
         return Err(Wrong::Content(format!("{seconds} s of it; name a length above 0")));
     }
     let from = ((from_s * rate_hz).round() as usize).min(samples);
