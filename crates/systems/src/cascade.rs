@@ -10,10 +10,10 @@
 //! as the sum it is, is largest (Newton's method from a parabola's guess); harmonics are read at its whole
 //! multiples. So nothing is lost between bins, and there is no scalloping to correct.
 //!
-//! **How exact**: of a tone of random frequency and phase among four harmonics, with the default window, frequency
-//! is within 1e-4 bins, amplitude within 1e-4 of itself, and phase within 1e-3 rad (a bin is the sample rate over
-//! the number of samples; `cascade/tests.rs` checks it); with noise of density d the frequency's error is about
-//! d √(rate / N) / A bins.
+//! **How exact**: of a tone among three harmonics, six periods or more, with the default window, frequency is within
+//! 2e-4 bins (a bin is the sample rate over the number of samples), amplitudes are within 1e-4 of the fundamental's, and
+//! phases within 3e-3 rad; `cascade/tests.rs` checks it. White noise of density d makes the frequency's standard
+//! deviation about 1.2 d √(rate / N) / A bins.
 //!
 //! # Examples
 //! ```

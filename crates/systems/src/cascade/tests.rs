@@ -230,6 +230,31 @@ fn the_noise_floor_is_that_of_the_noise_whatever_tones_stand_in_it() {
 }
 
 #[test]
+fn noise_moves_the_fundamental_as_much_as_is_said() {
+    let (hz, share, cases) = (312.34, 0.1, 400);
+    let tone = tones(1024, &[(hz, 1.0, 0.5)]);
+    let bins: f64 = (0..cases)
+        .map(|seed| one(sum(&tone, &noise(1024, seed), share)).fundamental_hz.unwrap())
+        .map(|found| ((found - hz) / RATE_HZ * 1024.0).powi(2))
+        .sum();
+    let density = share * (2.0 / RATE_HZ).sqrt();
+    let said = 1.2 * density * (RATE_HZ / 1024.0).sqrt();
+    let deviation = (bins / cases as f64).sqrt();
+    assert!((deviation / said - 1.0).abs() < 0.15, "{deviation} is not {said}");
+}
+
+#[test]
+fn harmonics_end_below_half_the_sample_rate() {
+    for (hz, count) in [(998.0, 4), (1001.0, 3), (3900.0, 1)] {
+        let node = one(tones(4000, &[(hz, 1.0, 0.0)]));
+        let orders: Vec<f64> =
+            node.harmonics.iter().map(|harmonic| (harmonic.hz / hz).round()).collect();
+        assert_eq!(orders, [1.0, 2.0, 3.0, 4.0][..count], "{node:?}");
+        assert_eq!(node.thd.is_some(), count > 1);
+    }
+}
+
+#[test]
 fn coherence_tells_what_two_nodes_share() {
     let (x, y) = (noise(40_000, 1), noise(40_000, 2));
     let mean = |a: &[f64], b: &[f64]| {
@@ -249,7 +274,12 @@ fn coherence_tells_what_two_nodes_share() {
         let got = mean(&x, &sum(&x, &y, share));
         assert!((got - expected).abs() < 0.02, "{got} is not {expected}");
     }
-    assert_eq!(mean(&x, &vec![0.1; 40_000]), 0.0, "nothing is shared with silence");
+    for silence in [0.0, 0.1, 1.0 / 3.0, 7e199] {
+        let silence = vec![silence; 40_000];
+        assert_eq!(mean(&x, &silence), 0.0, "nothing is shared with silence");
+        let thirds = coherence(RATE_HZ, &silence, &silence, 300).unwrap();
+        assert!(thirds.iter().all(|c| *c == 0.0), "what rounding leaves is none");
+    }
 }
 
 #[test]

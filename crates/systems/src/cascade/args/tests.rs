@@ -162,6 +162,8 @@ fn other_bytes_are_refused_with_the_reason() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_encoded_is_decoded(
         samples in 64usize..100,

@@ -153,6 +153,11 @@ fn the_rate_of_a_csv_is_given_or_told_by_its_times() {
     // Times in thousandths, of a rate of 3000: rounded, but not by a tenth of a step.
     let said = refusal("a.csv", rows(100, ',', step).as_bytes(), ReadOptions::default());
     assert!(said.starts_with("a.csv, line 2: column 1 is the time and does not step"), "{said}");
+    for (off, even) in [(0.08, true), (0.12, false)] {
+        let jitter = |n: usize| n as f64 + if n == 50 { off } else { 0.0 };
+        let read = file("a.csv", rows(100, ',', jitter).as_bytes(), ReadOptions::default());
+        assert_eq!(read.is_ok(), even, "{off} of a step");
+    }
     let exact = |n: usize| (n as f64 / 3.0 * 100.0).round() / 1e5;
     let third = file("a.csv", rows(100, ',', exact).as_bytes(), ReadOptions::default()).unwrap();
     assert_eq!(third.signal.rate_hz(), 3000.0);
