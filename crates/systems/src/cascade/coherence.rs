@@ -40,6 +40,7 @@ pub(super) fn segment_for(samples: usize) -> usize {
 impl Segments {
     /// Cuts and transforms `samples`.
     pub(super) fn new(samples: &[f64], segment: usize) -> Self {
+        // Of samples over the largest, those of a constant are 1, and nothing of it is left without their mean.
         let largest = samples.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
         let scale = if largest < f64::MIN_POSITIVE { 1.0 } else { largest };
         let weights = Window::Hann.weights(segment);
@@ -50,9 +51,7 @@ impl Segments {
         for piece in samples.windows(segment).step_by(segment.div_ceil(2).max(1)) {
             let mean = piece.iter().map(|x| x / scale).sum::<f64>() / segment as f64;
             for (to, (x, w)) in buffer.iter_mut().zip(piece.iter().zip(&weights)) {
-                let off = x / scale - mean;
-                // What rounding leaves of a constant is nothing.
-                *to = if off.abs() <= 4.0 * f64::EPSILON { 0.0 } else { off * w };
+                *to = (x / scale - mean) * w;
             }
             let mut bins = plan.make_output_vec();
             if plan.process(&mut buffer, &mut bins).is_err() {
