@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod care;
+mod cascade;
 mod cli;
 mod connect;
 mod create;
@@ -44,6 +45,7 @@ use output::note;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(tell_panic));
+    commonhold::workers::init(&cascade::kinds());
     if let Some(code) = worker() {
         return code;
     }

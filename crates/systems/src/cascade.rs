@@ -1,8 +1,8 @@
-//! Harmonic cascade: the harmonic analysis of a sampled signal, as a pure function.
+//! Harmonic cascade: the harmonic analysis of a sampled signal, as a pure function and as a task for worker processes.
 //!
 //! [`analyze_resonance`] gives, of every channel (*node*) of a [`Signal`], fundamental, harmonics with amplitude and
 //! phase, total harmonic distortion and noise floor, and of every two nodes their coherence. `docs/cascade.md` has
-//! the definitions, units and sources.
+//! the definitions, units and sources. [`run_cascade`] has a worker process compute it, of a pool that knows [`kind`].
 //!
 //! **How**: a node's samples, without their mean and weighted with a [`Window`], are transformed. The strongest
 //! peak of the band is taken; if it is a harmonic (of order 2 to 8) of a lower peak that has at least a tenth of its
@@ -28,7 +28,7 @@
 //! assert!((strongest.fundamental_hz.unwrap() - 440.0).abs() < 1e-3);
 //! assert!((strongest.thd.unwrap() - 0.1).abs() < 1e-4);
 //! assert!((strongest.harmonics[1].phase + std::f64::consts::FRAC_PI_2).abs() < 1e-3);
-//! # Ok::<(), commonhold_systems::cascade::CascadeError>(())
+//! # Ok::<(), commonhold_systems::cascade::ArgsError>(())
 //! ```
 
 mod args;
@@ -36,6 +36,7 @@ mod coherence;
 mod error;
 mod node;
 mod read;
+mod run;
 mod signal;
 mod spectrum;
 #[cfg(test)]
@@ -48,9 +49,10 @@ use coherence::Segments;
 use node::Look;
 
 pub use args::{ARGS_BYTES_MAX, CascadeArgs, HARMONICS_MAX, Options};
-pub use error::CascadeError;
+pub use error::ArgsError;
 pub use node::{Harmonic, Node};
 pub use read::{FILE_SAMPLES_MAX, ReadError, ReadOptions, Recording, read_signal};
+pub use run::{Cascade, CascadeError, KIND, kind, run_cascade};
 pub use signal::{CHANNELS_MAX, SAMPLES_MIN, Signal};
 pub use window::Window;
 
@@ -103,9 +105,9 @@ impl Analysis {
     /// Reads what [`Analysis::encode`] wrote.
     ///
     /// # Errors
-    /// [`CascadeError::Malformed`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, CascadeError> {
-        serde_json::from_slice(bytes).map_err(|_| CascadeError::Malformed("no analysis in JSON"))
+    /// [`ArgsError::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, ArgsError> {
+        serde_json::from_slice(bytes).map_err(|_| ArgsError::Malformed("no analysis in JSON"))
     }
 }
 
@@ -113,7 +115,7 @@ impl Analysis {
 ///
 /// # Errors
 /// What [`CascadeArgs::new`] refuses.
-pub fn analyze_resonance(args: &CascadeArgs) -> Result<Analysis, CascadeError> {
+pub fn analyze_resonance(args: &CascadeArgs) -> Result<Analysis, ArgsError> {
     let (signal, options) = (args.signal(), args.options());
     let (band, segment) = (args.band()?, args.segment()?);
     let (rate_hz, harmonics) = (signal.rate_hz(), options.harmonics as usize);
@@ -126,8 +128,7 @@ pub fn analyze_resonance(args: &CascadeArgs) -> Result<Analysis, CascadeError> {
         .collect();
     let louder =
         |a: &Node, b: &Node| if b.amplitude() > a.amplitude() { b.clone() } else { a.clone() };
-    let strongest =
-        nodes.iter().cloned().reduce(|a, b| louder(&a, &b)).ok_or(CascadeError::Empty)?;
+    let strongest = nodes.iter().cloned().reduce(|a, b| louder(&a, &b)).ok_or(ArgsError::Empty)?;
     let samples = signal.samples();
     let coherence = pairs(args, &band, segment, strongest.fundamental_hz);
     Ok(Analysis {
@@ -147,13 +148,8 @@ pub fn analyze_resonance(args: &CascadeArgs) -> Result<Analysis, CascadeError> {
 /// of `segment` samples: at bins of `rate_hz / segment`, from 0 to half the sample rate.
 ///
 /// # Errors
-/// What [`Signal::new`] refuses; [`CascadeError::Segment`].
-pub fn coherence(
-    rate_hz: f64,
-    a: &[f64],
-    b: &[f64],
-    segment: u32,
-) -> Result<Vec<f64>, CascadeError> {
+/// What [`Signal::new`] refuses; [`ArgsError::Segment`].
+pub fn coherence(rate_hz: f64, a: &[f64], b: &[f64], segment: u32) -> Result<Vec<f64>, ArgsError> {
     let signal = Signal::new(rate_hz, vec![a.to_vec(), b.to_vec()])?;
     let args = CascadeArgs::new(signal, Options { segment: Some(segment), ..Options::default() })?;
     let segment = args.segment()?;

@@ -10,7 +10,7 @@
 //! All little-endian; samples are `f32` if every one of the signal is one, else `f64`.
 
 use super::signal::{CHANNELS_MAX, SAMPLES_MIN, check_rate};
-use super::{CascadeError, Signal, Window, coherence};
+use super::{ArgsError, Signal, Window, coherence};
 
 /// The most bytes that the arguments of one analysis take.
 pub const ARGS_BYTES_MAX: usize = 1 << 20;
@@ -66,10 +66,10 @@ impl CascadeArgs {
     /// Asks for `options` of `signal`.
     ///
     /// # Errors
-    /// [`CascadeError`] for a number of harmonics, a band or segments that cannot be had of the signal.
-    pub fn new(signal: Signal, options: Options) -> Result<Self, CascadeError> {
+    /// [`ArgsError`] for a number of harmonics, a band or segments that cannot be had of the signal.
+    pub fn new(signal: Signal, options: Options) -> Result<Self, ArgsError> {
         if !(1..=HARMONICS_MAX).contains(&options.harmonics) {
-            return Err(CascadeError::Harmonics(options.harmonics));
+            return Err(ArgsError::Harmonics(options.harmonics));
         }
         let args = Self { signal, options };
         args.band()?;
@@ -89,7 +89,7 @@ impl CascadeArgs {
         &self.options
     }
 
-    pub(super) fn band(&self) -> Result<Band, CascadeError> {
+    pub(super) fn band(&self) -> Result<Band, ArgsError> {
         let (samples, rate_hz) = (self.signal.samples(), self.signal.rate_hz());
         let bin_hz = rate_hz / samples as f64;
         let lobe = self.options.window.half_width() as f64 / 2.0;
@@ -103,20 +103,20 @@ impl CascadeArgs {
             min_hz <= max_hz && min_hz >= from_hz * (1.0 - 1e-5) && max_hz <= rate_hz / 2.0;
         let bins = ((min_hz / bin_hz).round(), (max_hz / bin_hz).min(ends.1).round());
         if !within || bins.0 > bins.1 {
-            return Err(CascadeError::Band { min_hz, max_hz, samples, rate_hz, from_hz, to_hz });
+            return Err(ArgsError::Band { min_hz, max_hz, samples, rate_hz, from_hz, to_hz });
         }
         let last = samples / 2 - 1;
         let bins = ((bins.0 as usize).min(last), (bins.1 as usize).min(last));
         Ok(Band { bins, nu_max: ends.1 / samples as f64 })
     }
 
-    pub(super) fn segment(&self) -> Result<usize, CascadeError> {
+    pub(super) fn segment(&self) -> Result<usize, ArgsError> {
         let samples = self.signal.samples();
         let chosen = || coherence::segment_for(samples);
         let segment = self.options.segment.map_or_else(chosen, |segment| segment as usize);
         let most = samples * 2 / 3;
         if segment < SEGMENT_MIN || coherence::count(samples, segment) < 2 {
-            return Err(CascadeError::Segment { segment, samples, most });
+            return Err(ArgsError::Segment { segment, samples, most });
         }
         Ok(segment)
     }
@@ -130,13 +130,13 @@ impl CascadeArgs {
     /// The bytes that [`CascadeArgs::decode`] reads.
     ///
     /// # Errors
-    /// [`CascadeError::TooLarge`] above [`ARGS_BYTES_MAX`].
-    pub fn encode(&self) -> Result<Vec<u8>, CascadeError> {
+    /// [`ArgsError::TooLarge`] above [`ARGS_BYTES_MAX`].
+    pub fn encode(&self) -> Result<Vec<u8>, ArgsError> {
         let (samples, width) = (self.signal.samples(), self.signal.sample_bytes());
         let channels = self.signal.channels().len();
         let bytes = HEADER_BYTES + channels * samples * width;
         if bytes > ARGS_BYTES_MAX {
-            return Err(CascadeError::TooLarge { channels, samples, bytes });
+            return Err(ArgsError::TooLarge { channels, samples, bytes });
         }
         let Options { window, harmonics, min_hz, max_hz, segment } = self.options;
         let mut to = Vec::with_capacity(bytes);
@@ -162,9 +162,9 @@ impl CascadeArgs {
     /// Reads what [`CascadeArgs::encode`] wrote, and checks it as anew.
     ///
     /// # Errors
-    /// [`CascadeError::Malformed`] for other bytes; what [`Signal::new`] and [`CascadeArgs::new`] refuse.
-    pub fn decode(bytes: &[u8]) -> Result<Self, CascadeError> {
-        use CascadeError::Malformed;
+    /// [`ArgsError::Malformed`] for other bytes; what [`Signal::new`] and [`CascadeArgs::new`] refuse.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ArgsError> {
+        use ArgsError::Malformed;
         let mut from = Reader(bytes);
         let short = Malformed("shorter than the header");
         let mut header = || {
@@ -199,12 +199,12 @@ impl CascadeArgs {
 }
 
 /// What can be judged before any sample is read.
-fn check_shape(rate_hz: f64, channels: usize, samples: usize) -> Result<(), CascadeError> {
+fn check_shape(rate_hz: f64, channels: usize, samples: usize) -> Result<(), ArgsError> {
     check_rate(rate_hz)?;
     match (channels, samples) {
-        (0, _) | (_, 0) => Err(CascadeError::Empty),
-        (channels, _) if channels > CHANNELS_MAX => Err(CascadeError::TooManyChannels(channels)),
-        (_, samples) if samples < SAMPLES_MIN => Err(CascadeError::TooShort(samples)),
+        (0, _) | (_, 0) => Err(ArgsError::Empty),
+        (channels, _) if channels > CHANNELS_MAX => Err(ArgsError::TooManyChannels(channels)),
+        (_, samples) if samples < SAMPLES_MIN => Err(ArgsError::TooShort(samples)),
         _ => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use super::{ARGS_BYTES_MAX, HARMONICS_MAX};
 
 /// A signal, or a wish, that cannot be served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum CascadeError {
+pub enum ArgsError {
     /// No channel, or channels without samples.
     #[error("the signal is empty; give at least {SAMPLES_MIN} samples")]
     Empty,

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use super::{CHANNELS_MAX, CascadeError, Signal};
+use super::{ArgsError, CHANNELS_MAX, Signal};
 
 /// The most samples, over all channels, that are read of a file.
 pub const FILE_SAMPLES_MAX: usize = 1 << 24;
@@ -77,7 +77,7 @@ pub enum ReadError {
         /// Which.
         path: PathBuf,
         /// Why not.
-        error: CascadeError,
+        error: ArgsError,
     },
 }
 
@@ -87,7 +87,7 @@ enum Wrong {
     File(io::Error),
     Content(String),
     Line(usize, String),
-    Signal(CascadeError),
+    Signal(ArgsError),
 }
 
 impl Wrong {
@@ -142,7 +142,7 @@ fn span(options: &ReadOptions, rate_hz: f64, samples: usize) -> Result<(usize, u
 /// Refuses more channels than a signal may have.
 fn check_channels(channels: usize) -> Result<(), Wrong> {
     if channels > CHANNELS_MAX {
-        return Err(Wrong::Signal(CascadeError::TooManyChannels(channels)));
+        return Err(Wrong::Signal(ArgsError::TooManyChannels(channels)));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A sampled signal: channels (the *nodes*) of equal length, and how many samples a second they have.
 
-use super::CascadeError;
+use super::ArgsError;
 
 /// The most channels of a signal.
 pub const CHANNELS_MAX: usize = 16;
@@ -22,7 +22,7 @@ impl Signal {
     /// A signal of `channels`, each with `rate_hz` samples a second.
     ///
     /// # Errors
-    /// [`CascadeError`]: no channel or too many, of different length or too short, a sample that is not finite, a
+    /// [`ArgsError`]: no channel or too many, of different length or too short, a sample that is not finite, a
     /// rate that is not above 0.
     ///
     /// # Examples
@@ -32,26 +32,26 @@ impl Signal {
     /// let short = Signal::new(1000.0, vec![vec![0.0; 8]]).unwrap_err();
     /// assert_eq!(short.to_string(), "the signal has 8 samples; give at least 64");
     /// ```
-    pub fn new(rate_hz: f64, channels: Vec<Vec<f64>>) -> Result<Self, CascadeError> {
+    pub fn new(rate_hz: f64, channels: Vec<Vec<f64>>) -> Result<Self, ArgsError> {
         check_rate(rate_hz)?;
         let first = channels.first().map_or(0, Vec::len);
         if first == 0 {
-            return Err(CascadeError::Empty);
+            return Err(ArgsError::Empty);
         }
         if channels.len() > CHANNELS_MAX {
-            return Err(CascadeError::TooManyChannels(channels.len()));
+            return Err(ArgsError::TooManyChannels(channels.len()));
         }
         if first < SAMPLES_MIN {
-            return Err(CascadeError::TooShort(first));
+            return Err(ArgsError::TooShort(first));
         }
         for (channel, samples) in channels.iter().enumerate() {
             if samples.len() != first {
-                return Err(CascadeError::Ragged { channel, samples: samples.len(), first });
+                return Err(ArgsError::Ragged { channel, samples: samples.len(), first });
             }
             // NaN is not within.
             let bad = samples.iter().position(|x| !(-SAMPLE_MAX..=SAMPLE_MAX).contains(x));
             if let Some((sample, value)) = bad.and_then(|at| Some((at, *samples.get(at)?))) {
-                return Err(CascadeError::Sample { channel, sample, value });
+                return Err(ArgsError::Sample { channel, sample, value });
             }
         }
         Ok(Self { rate_hz, channels })
@@ -93,12 +93,12 @@ impl Signal {
     /// first sample. Pieces differ by one sample at most.
     ///
     /// # Errors
-    /// [`CascadeError::TooShort`] when the pieces would be.
-    pub fn blocks(&self, samples_max: usize) -> Result<Vec<(usize, Self)>, CascadeError> {
+    /// [`ArgsError::TooShort`] when the pieces would be.
+    pub fn blocks(&self, samples_max: usize) -> Result<Vec<(usize, Self)>, ArgsError> {
         let all = self.samples();
         let count = all.div_ceil(samples_max.max(1));
         if all / count.max(1) < SAMPLES_MIN {
-            return Err(CascadeError::TooShort(all / count.max(1)));
+            return Err(ArgsError::TooShort(all / count.max(1)));
         }
         let cut = |at: usize| {
             let (from, to) = (all * at / count, all * (at + 1) / count);
@@ -111,6 +111,6 @@ impl Signal {
 }
 
 /// Whether `rate_hz` is a sample rate.
-pub(super) fn check_rate(rate_hz: f64) -> Result<(), CascadeError> {
-    RATES_HZ.contains(&rate_hz).then_some(()).ok_or(CascadeError::Rate(rate_hz))
+pub(super) fn check_rate(rate_hz: f64) -> Result<(), ArgsError> {
+    RATES_HZ.contains(&rate_hz).then_some(()).ok_or(ArgsError::Rate(rate_hz))
 }

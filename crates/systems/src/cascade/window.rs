@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::CascadeError;
+use super::ArgsError;
 
 /// The weights of an analysis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -80,10 +80,10 @@ impl fmt::Display for Window {
 }
 
 impl FromStr for Window {
-    type Err = CascadeError;
+    type Err = ArgsError;
 
-    fn from_str(name: &str) -> Result<Self, CascadeError> {
+    fn from_str(name: &str) -> Result<Self, ArgsError> {
         let known = Self::ALL.into_iter().find(|window| window.to_string() == name);
-        known.ok_or_else(|| CascadeError::UnknownWindow(name.to_owned()))
+        known.ok_or_else(|| ArgsError::UnknownWindow(name.to_owned()))
     }
 }

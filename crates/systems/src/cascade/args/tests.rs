@@ -15,7 +15,7 @@ fn args() -> CascadeArgs {
 }
 
 /// Why it is refused, in one line.
-fn refusal<T>(result: Result<T, CascadeError>) -> String {
+fn refusal<T>(result: Result<T, ArgsError>) -> String {
     let Err(refusal) = result else { panic!("it is not refused") };
     let line = refusal.to_string();
     assert!(!line.contains('\n') && !line.ends_with('.'), "{line}");
