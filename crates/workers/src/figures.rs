@@ -83,12 +83,20 @@ pub struct WorkerView {
 pub struct PoolView {
     /// How many there are of what.
     pub figures: PoolFigures,
-    /// The tasks that there are.
+    /// The tasks that there are, the oldest first.
     pub tasks: Vec<TaskView>,
     /// The workers that there are.
     pub workers: Vec<WorkerView>,
     /// Records of workers that have no living process, but had one.
     pub gone: Vec<WorkerView>,
+}
+
+impl PoolView {
+    /// The task that waits for a worker and was submitted first.
+    #[must_use]
+    pub fn oldest_waiting(&self) -> Option<&TaskView> {
+        self.tasks.iter().find(|task| task.state == TaskState::Pending)
+    }
 }
 
 /// A look at the queue of a segment. `None` when it has none.

@@ -97,7 +97,7 @@ fn sample(seconds: u64, commits: u64) -> Sample {
         room_waits: 0,
     };
     let (at_nanos, wall_micros) = (seconds * SECOND, (seconds * 1_000_000).cast_signed());
-    Sample { at_nanos, wall_micros, looks, marks: vec![Vec::new(), Vec::new()] }
+    Sample { at_nanos, wall_micros, looks, marks: vec![Vec::new(), Vec::new()], pool: Ok(None) }
 }
 
 /// Two looks two seconds apart, with 3000 commits between them.
