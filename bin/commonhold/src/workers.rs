@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::connect::Globals;
 use crate::failure::{Done, Failure, one_line};
-use crate::output::{Format, Output, print_json, print_table, short_time};
+use crate::output::{Format, Output, print_json, print_table, short_time, time_text};
 
 /// List the worker processes and what they are at
 ///
@@ -212,7 +212,7 @@ fn row(worker: &WorkerView) -> Vec<String> {
     let none = || "-".to_owned();
     let up = wall_micros().saturating_sub(worker.started_at).max(0).cast_unsigned();
     let is_gone = worker.state == WorkerState::Gone;
-    let up = if is_gone { none() } else { short_time(Duration::from_micros(up)) };
+    let up = if is_gone { none() } else { time_text(up / 1_000_000) };
     let pid = if worker.pid == 0 { none() } else { worker.pid.to_string() };
     let mut row = vec![worker.number.to_string(), pid, state_text(worker).to_owned(), up];
     row.push(worker.turn.to_string());
