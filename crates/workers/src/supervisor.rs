@@ -191,6 +191,9 @@ fn supervise(
         warden.grow()?;
         let _ = report.send(());
         let kept = keep(&mut warden, control);
+        if let Err(error) = &kept {
+            warden.say_once(&format!("workers are not looked after any more: {error}"));
+        }
         let killed = warden.end(control.until().filter(|_| kept.is_ok()));
         kept?;
         killed
