@@ -29,6 +29,7 @@ mod tables;
 mod top;
 mod torture;
 mod verify;
+mod workers;
 mod write;
 
 use std::panic::{PanicHookInfo, catch_unwind};
