@@ -143,6 +143,12 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.reactor.close(&self.space, &self.shape);
+    }
+}
+
 impl Shared {
     /// Does something with the queue, through a participant that nobody else uses meanwhile.
     pub(crate) fn with<R>(
@@ -235,6 +241,7 @@ impl Pool {
             priority: task.priority,
             attempts: task.attempts,
             limit: task.deadline,
+            bound: task.bound,
         };
         let submitted = self.shared.with(|queue| match queue.submit(&new) {
             Err(Refused::Failed(e)) => Err(e),

@@ -27,6 +27,7 @@ pub struct Task<'a> {
     pub(crate) deadline: Duration,
     pub(crate) attempts: u64,
     pub(crate) priority: Priority,
+    pub(crate) bound: bool,
 }
 
 impl<'a> Task<'a> {
@@ -35,7 +36,7 @@ impl<'a> Task<'a> {
     pub fn new(kind: &'a str, arguments: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         let deadline = Duration::from_secs(60);
         let (arguments, priority) = (arguments.as_ref(), Priority::Normal);
-        Self { kind, arguments, deadline, attempts: 3, priority }
+        Self { kind, arguments, deadline, attempts: 3, priority, bound: false }
     }
 
     /// How long it may take from submission to its end, all attempts and the wait for a worker included. A worker that
@@ -57,6 +58,14 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Gives it up when the process that submits it dies: its result is of use to nobody else. Without this it is done,
+    /// and its end is kept for a while.
+    #[must_use]
+    pub fn bound(mut self) -> Self {
+        self.bound = true;
         self
     }
 
