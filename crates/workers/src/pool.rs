@@ -227,6 +227,24 @@ impl Pool {
         Ok(Self { shared, supervisor: None })
     }
 
+    /// The same queue, without what this one supervises.
+    pub(crate) fn attached(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), supervisor: None }
+    }
+
+    pub(crate) fn space(&self) -> &Arc<Space> {
+        &self.shared.space
+    }
+
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.shared.kinds
+    }
+
+    /// How many tasks there is room for in all.
+    pub(crate) fn room(&self) -> usize {
+        self.shared.shape.tasks.count() as usize
+    }
+
     /// Submits a task.
     ///
     /// # Errors
