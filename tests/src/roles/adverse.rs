@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, alarm};
+use nix::unistd::{Pid, alarm, dup2_stderr};
 
 use super::{Ended, say};
 use crate::fork::fork;
@@ -87,6 +87,8 @@ pub(super) fn few_descriptors(segment: &str) -> Ended {
 
 /// A worker writes without end; says how that task ended.
 pub(super) fn flood(segment: &str) -> Ended {
+    // What is passed on is nobody's to read.
+    dup2_stderr(std::fs::File::create("/dev/null")?)?;
     let runtime = open(segment)?;
     let pool = Pool::start(&runtime, kinds(), PoolOptions::new().workers(2..=2))?;
     let task = Task::new("flood", b"").attempts(1).deadline(Duration::from_millis(300));
