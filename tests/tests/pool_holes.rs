@@ -197,18 +197,23 @@ fn a_damaged_workers_record_does_not_end_the_pool() {
     let handle = runtime.handle().unwrap();
     let table = runtime.space().find_table(WORKERS).unwrap();
     let record = handle.locate(table, "w0000000").unwrap().unwrap();
-    // How the one before it ended, which the worker itself never reads.
     let damaged = handle.update_at(table, record, |now, next| {
         next.extend_from_slice(now);
-        next.iter_mut().rev().take(200).for_each(|byte| *byte = 0xff);
+        next.iter_mut().skip(16).for_each(|byte| *byte = 0xff);
         Ok::<(), ()>(())
     });
     assert!(damaged.unwrap().is_some());
+    // Its worker ends when it reads that; the next one gets another record.
     let task = pool.submit(Task::new("kill", b"").attempts(1)).unwrap();
     match task.wait(LIMIT) {
         Err(TaskError::Failed { reason: Reason::WorkerDied { .. }, .. }) => {}
         other => panic!("{other:?}"),
     }
+    let task = pool.submit(Task::new("double", b"21")).unwrap();
+    assert_eq!(task.wait(LIMIT).unwrap(), b"42");
+    pool.stop(LIMIT).unwrap();
+    // So does the first one of the next pool.
+    let pool = stage.pool(&runtime, one());
     let task = pool.submit(Task::new("double", b"21")).unwrap();
     assert_eq!(task.wait(LIMIT).unwrap(), b"42");
     pool.stop(LIMIT).unwrap();
