@@ -28,7 +28,8 @@
 use std::time::Duration;
 
 use commonhold_segment::sync::{
-    AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all, futex_wake_one,
+    AtomicU64, Fault, Ordering, crossing, fence, futex_wait, futex_wake_all, futex_wake_one,
+    planted,
 };
 
 use crate::directory::{Descriptor, NameKind, NewName};
@@ -195,7 +196,10 @@ impl Space {
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn begin_look(&self, queue: &Descriptor) -> Result<(), Error> {
         self.name_entry(queue.index)?.hot(LOOKS_AT)?.swap(LOOKING, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        // What he looks at is read with weaker orderings.
+        if !planted(Fault::NoLookFence) {
+            fence(Ordering::SeqCst);
+        }
         Ok(())
     }
 
@@ -206,6 +210,10 @@ impl Space {
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn end_look(&self, queue: &Descriptor, at: u64) -> Result<u64, Error> {
         let word = self.name_entry(queue.index)?.hot(LOOKS_AT)?;
+        if planted(Fault::LookOverwritten) {
+            word.store(at, Ordering::SeqCst);
+            return Ok(at);
+        }
         Ok(word.fetch_min(at, Ordering::SeqCst).min(at))
     }
 
@@ -249,7 +257,11 @@ impl Space {
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn set_hint(&self, queue: &Descriptor, class: usize, group: u32) -> Result<(), Error> {
         // Even where it is set already: who clears it after this sees the commit.
-        self.hints_of(queue, class)?.fetch_or(1 << (group % GROUPS), Ordering::SeqCst);
+        let (word, bit) = (self.hints_of(queue, class)?, 1 << (group % GROUPS));
+        if planted(Fault::HintSkipped) && word.load(Ordering::SeqCst) & bit != 0 {
+            return Ok(());
+        }
+        word.fetch_or(bit, Ordering::SeqCst);
         Ok(())
     }
 

@@ -156,11 +156,17 @@ pub enum Fault {
     IntentFreedFirst,
     /// Who undoes a change does not keep out a record that is just going in.
     NoBucketTouch,
+    /// Who makes a record one of a class leaves a hint alone that is set already.
+    HintSkipped,
+    /// The supervisor ends his look as if nobody had asked for another one meanwhile.
+    LookOverwritten,
+    /// What the supervisor looks at is not ordered behind the begin of his look.
+    NoLookFence,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 63] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -221,6 +227,9 @@ impl Fault {
         Self::NoStamp,
         Self::IntentFreedFirst,
         Self::NoBucketTouch,
+        Self::HintSkipped,
+        Self::LookOverwritten,
+        Self::NoLookFence,
     ];
 }
 
