@@ -6,8 +6,11 @@ mod forks;
 mod guarded;
 mod life;
 mod names;
+mod pools;
 mod stream;
 mod waits;
+
+pub use pools::submit_some;
 
 use std::error::Error;
 use std::io::Write;
@@ -47,12 +50,16 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "found" => guarded::found(segment, rest),
         "herd" => names::herd(segment, rest),
         "hold" => churn::hold(segment, rest),
+        "leave" => pools::leave(segment, rest),
         "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
         "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
         "relay" => guarded::relay(segment, rest),
+        "start-stop" => pools::start_stop(segment, rest),
         "stream" => stream::stream(segment, rest),
+        "submit" => pools::submit(segment, rest),
+        "supervise" => pools::supervise(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
         "visit" => guarded::visit(segment, rest),
