@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold::workers::{
@@ -11,9 +12,10 @@ use commonhold::workers::{
 };
 use commonhold::{Runtime, admin};
 use commonhold_os::process::{Bell, Identity, Liveness, wait_for_end};
-use commonhold_tests::stage;
+use commonhold_tests::roles::submit_some;
 use commonhold_tests::stage::{LIMIT, eventually};
 use commonhold_tests::tasks::kinds;
+use commonhold_tests::{Random, stage};
 use nix::sys::signal::Signal;
 
 const SMALL: Capacity = Capacity { tasks: 64, pages: 128, workers: 8 };
@@ -227,6 +229,7 @@ fn a_killed_supervisor_takes_its_workers_along_and_the_next_goes_on() {
         }
         println!("its workers were dead {:?} after the supervisor was killed", killed.elapsed());
         drop(inside);
+        supervisor.kill();
         assert_eq!(queue.figures().unwrap().supervisor, None);
         let next = stage.pool(&runtime, PoolOptions::new().workers(2..=2));
         for _ in &held {
@@ -271,4 +274,49 @@ fn what_workers_say_is_passed_on() {
             said.lines().filter(|l| l.starts_with("worker ") && l.ends_with(text.trim_end()));
         assert_eq!(lines.count(), 1, "{said}");
     }
+}
+
+#[test]
+fn supervisors_and_submitters_are_killed_at_any_time() {
+    let (stage, mut random) = (stage!(), Random::from_environment());
+    let runtime = Runtime::open(stage.with_queue(&SMALL)).unwrap();
+    let queue = Pool::attach(&runtime, kinds()).unwrap();
+    let over = AtomicBool::new(false);
+    let right = std::thread::scope(|scope| {
+        let submits = scope.spawn(|| {
+            let mut right = 0;
+            while !over.load(Ordering::Acquire) {
+                right += submit_some(&runtime, 20).unwrap();
+            }
+            right
+        });
+        for _ in 0..12 {
+            let mut supervisor = stage.role("supervise", &["2"]);
+            let mut submitter = stage.role("submit", &["1000000"]);
+            // Now and then before it has begun.
+            if random.below(4) > 0 {
+                supervisor.hear("ready");
+            }
+            random.dawdle(Duration::from_millis(40));
+            supervisor.kill();
+            submitter.kill();
+        }
+        over.store(true, Ordering::Release);
+        // The last 20 end with this one; so do those of the dead, and nobody takes their ends.
+        let pool = stage.pool(&runtime, PoolOptions::new().workers(2..=2).keep(Duration::ZERO));
+        let right = submits.join().unwrap();
+        eventually("nothing is left", || {
+            let figures = queue.figures().unwrap();
+            let left = figures.queued + figures.running + figures.ended;
+            left + queue.pages_in_use().unwrap() == 0
+        });
+        pool.stop(LIMIT).unwrap();
+        right
+    });
+    assert!(right > 0 && right % 20 == 0, "{right}");
+    assert_eq!(ready(&runtime), []);
+    // Nor is any record reserved: the queue takes as many as it has room for.
+    let submit = |_| queue.submit(Task::new("echo", b"")).unwrap();
+    let all: Vec<TaskHandle> = (0..SMALL.tasks).map(submit).collect();
+    assert_eq!(all.len(), 64);
 }

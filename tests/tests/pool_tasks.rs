@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commonhold::Runtime;
 use commonhold::workers::{
@@ -200,7 +200,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return done;
         }
+        let parked = Instant::now();
         std::thread::park_timeout(LIMIT);
+        assert!(parked.elapsed() < LIMIT, "nobody woke it");
     }
 }
 

@@ -59,7 +59,7 @@ pub fn submit_some(runtime: &Runtime, count: u64) -> Result<u64, Box<dyn std::er
     for n in 0..count {
         let bytes: Vec<u8> = (0..(n * 97) % 40_000).map(|i| (i ^ n) as u8).collect();
         let task = loop {
-            match pool.submit(Task::new("echo", &bytes)) {
+            match pool.submit(Task::new("echo", &bytes).attempts(1000)) {
                 Err(TaskError::Full { .. }) => right += take(sent.pop_front())?,
                 submitted => break submitted?,
             }
