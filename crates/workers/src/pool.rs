@@ -143,6 +143,12 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.reactor.close(&self.space, &self.shape);
+    }
+}
+
 impl Shared {
     /// Does something with the queue, through a participant that nobody else uses meanwhile.
     pub(crate) fn with<R>(
@@ -221,6 +227,24 @@ impl Pool {
         Ok(Self { shared, supervisor: None })
     }
 
+    /// The same queue, without what this one supervises.
+    pub(crate) fn attached(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), supervisor: None }
+    }
+
+    pub(crate) fn space(&self) -> &Arc<Space> {
+        &self.shared.space
+    }
+
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.shared.kinds
+    }
+
+    /// How many tasks there is room for in all.
+    pub(crate) fn room(&self) -> usize {
+        self.shared.shape.tasks.count() as usize
+    }
+
     /// Submits a task.
     ///
     /// # Errors
@@ -235,6 +259,7 @@ impl Pool {
             priority: task.priority,
             attempts: task.attempts,
             limit: task.deadline,
+            bound: task.bound,
         };
         let submitted = self.shared.with(|queue| match queue.submit(&new) {
             Err(Refused::Failed(e)) => Err(e),
