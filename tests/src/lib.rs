@@ -9,6 +9,7 @@
 
 pub mod fork;
 pub mod judge;
+pub mod nodes;
 pub mod process;
 pub mod purse;
 pub mod random;

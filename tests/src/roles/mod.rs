@@ -6,6 +6,7 @@ mod forks;
 mod guarded;
 mod life;
 mod names;
+mod schedule;
 mod stream;
 mod waits;
 
@@ -35,6 +36,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         return Err("the test is gone".into());
     }
     match *role {
+        "add" => schedule::add(segment, rest),
         "attach" => life::attach(segment, rest),
         "candidate" => life::candidate(segment),
         "churn" => churn::churn(segment, rest),
@@ -52,6 +54,8 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
         "relay" => guarded::relay(segment, rest),
+        "reload" => schedule::reload(segment, rest),
+        "schedule" => schedule::schedule(segment, rest),
         "stream" => stream::stream(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
