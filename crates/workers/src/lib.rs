@@ -50,9 +50,9 @@ pub use figures::{PoolFigures, PoolView, TaskView, WorkerView, look};
 pub use kinds::{Context, Kind, Kinds};
 pub use pool::{Pool, PoolOptions};
 pub use records::{
-    Capacity, INLINE_BYTES, KIND_BYTES_MAX, PAGES, PAYLOAD_BYTES_MAX, Priority, StoredPage,
-    StoredTask, StoredWorker, TASKS, TASKS_MAX, TaskId, TaskState, WORKERS, WORKERS_MAX,
-    WorkerState, configure, table_configs,
+    Capacity, INLINE_BYTES, KIND_BYTES_MAX, PAGES, PAGES_MAX, PAYLOAD_BYTES_MAX, Priority,
+    StoredPage, StoredTask, StoredWorker, TASKS, TASKS_MAX, TaskId, TaskState, WORKERS,
+    WORKERS_MAX, WorkerState, configure, table_configs,
 };
 pub use scheduler::{
     EntryFigures, Every, Loaded, Scheduler, SchedulerError, Source, SourceError, TableSource, Tick,

@@ -286,13 +286,14 @@ impl Pool {
         TaskError::Full { what: "tasks", limit: shape.tasks.count(), raise: "tasks" }
     }
 
-    /// A task that was submitted, maybe by another process: to cancel it, or to take its end.
+    /// A task that was submitted, maybe by another process: to cancel it, or to take its end. When this handle is dropped
+    /// without that, the end is still there for the submitter.
     ///
     /// # Errors
     /// [`TaskError::Gone`].
     pub fn task(&self, id: TaskId) -> Result<TaskHandle, TaskError> {
         match self.shared.with(|queue| queue.task(id))? {
-            Some(_) => Ok(TaskHandle::new(Arc::clone(&self.shared), id)),
+            Some(_) => Ok(TaskHandle::of_another(Arc::clone(&self.shared), id)),
             None => Err(TaskError::Gone { id }),
         }
     }

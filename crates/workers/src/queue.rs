@@ -20,6 +20,8 @@
 
 pub(crate) mod ends;
 mod pages;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::time::Duration;

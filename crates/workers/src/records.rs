@@ -26,7 +26,7 @@ pub const WORKERS_MAX: u32 = 1000;
 /// The most tasks that a queue holds.
 pub const TASKS_MAX: u32 = 1 << SLOT_BITS;
 /// The most pages of a queue.
-pub(crate) const PAGES_MAX: u32 = 1 << 16;
+pub const PAGES_MAX: u32 = 1 << 16;
 
 /// Bits of a task's id that say where its record is.
 const SLOT_BITS: u32 = 20;

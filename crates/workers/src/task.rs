@@ -89,12 +89,19 @@ impl<'a> Task<'a> {
 pub struct TaskHandle {
     shared: Arc<Shared>,
     id: TaskId,
+    /// Nothing is to be given up when it is dropped.
     taken: AtomicBool,
 }
 
 impl TaskHandle {
+    /// The submitter's.
     pub(crate) fn new(shared: Arc<Shared>, id: TaskId) -> Self {
         Self { shared, id, taken: AtomicBool::new(false) }
+    }
+
+    /// Of one who only looks at somebody's task: when it is dropped, the end is still the submitter's.
+    pub(crate) fn of_another(shared: Arc<Shared>, id: TaskId) -> Self {
+        Self { shared, id, taken: AtomicBool::new(true) }
     }
 
     /// Its id. Whoever is attached finds the task by it ([`crate::Pool::task`]).
