@@ -16,11 +16,13 @@ struct Strict {
     n: u32,
 }
 
+use crate::nodes;
+
 /// What the workers of tests know.
 #[must_use]
 pub fn kinds() -> Kinds {
     let none = |_: &[u8]| Ok(());
-    Kinds::new()
+    let kinds = Kinds::new()
         .with(Kind::new("echo", none, |_, bytes| Ok(bytes.to_vec())))
         .with(Kind::json("double", |_: &u64| Ok(()), |_, n: u64| Ok(n * 2)))
         .with(Kind::new("attempt", none, |task, _| Ok(task.attempt().to_string().into_bytes())))
@@ -42,7 +44,8 @@ pub fn kinds() -> Kinds {
         }))
         .with(Kind::new("memory", none, |_, _| Ok(vec![1; 1 << 36])))
         .with(Kind::new("large", none, |_, _| Ok(vec![1; (1 << 20) + 1])))
-        .with(Kind::new("until-cancelled", none, until_cancelled))
+        .with(Kind::new("until-cancelled", none, until_cancelled));
+    nodes::with_ticks(kinds)
 }
 
 fn check(strict: &Strict) -> Result<(), String> {

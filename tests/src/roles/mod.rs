@@ -7,6 +7,7 @@ mod guarded;
 mod life;
 mod names;
 mod pools;
+mod schedule;
 mod stream;
 mod waits;
 
@@ -38,6 +39,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         return Err("the test is gone".into());
     }
     match *role {
+        "add" => schedule::add(segment, rest),
         "attach" => life::attach(segment, rest),
         "candidate" => life::candidate(segment),
         "churn" => churn::churn(segment, rest),
@@ -57,6 +59,8 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "pong" => waits::pong(segment, rest),
         "relay" => guarded::relay(segment, rest),
         "start-stop" => pools::start_stop(segment, rest),
+        "reload" => schedule::reload(segment, rest),
+        "schedule" => schedule::schedule(segment, rest),
         "stream" => stream::stream(segment, rest),
         "submit" => pools::submit(segment, rest),
         "supervise" => pools::supervise(segment, rest),

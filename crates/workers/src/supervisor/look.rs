@@ -219,7 +219,12 @@ impl<'a> Warden<'a> {
                 self.queue.release(task.task_id(), |now| now.is(TaskState::Pending)).map(drop)
             }
             Some(TaskState::Pending) => self.look_at_pending(task, seen),
-            Some(TaskState::Running) => self.look_at_running(task, seen),
+            Some(TaskState::Running) => {
+                if task.bound && !task.cancelled && self.is_abandoned(task, seen) {
+                    self.queue.cancel(task.task_id())?;
+                }
+                self.look_at_running(task, seen)
+            }
             Some(TaskState::Done | TaskState::Failed) => {
                 let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
                 let old = task.bound || task.ended.saturating_add(keep) <= seen.now;
