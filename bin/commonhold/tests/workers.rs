@@ -201,3 +201,29 @@ fn how_workers_ended_is_shown_and_who_is_dead_does_not_count() {
     let text = world.ok(&["workers"]);
     assert!(text.contains("gone") && text.contains("exited with status 0"), "{text}");
 }
+
+#[test]
+fn ways_to_fail_are_counted_and_there_from_the_start() {
+    let world = World::new();
+    world.ok(&QUEUE);
+    let runtime = open(&world);
+    let waits = Pool::attach(&runtime, kinds()).unwrap().submit(Task::new("hold", "")).unwrap();
+    assert!(waits.cancel().unwrap());
+    start(&runtime, 1).stop(LIMIT).unwrap();
+    let text = world.ok(&["metrics"]);
+    let lines = text.lines().filter_map(|l| l.strip_prefix("commonhold_task_errors_total"));
+    let mut counted: Vec<&str> = lines.collect();
+    counted.sort_unstable();
+    let want = [
+        r#"{reason="cancelled"} 1"#,
+        r#"{reason="deadline"} 0"#,
+        r#"{reason="error"} 0"#,
+        r#"{reason="panic"} 0"#,
+        r#"{reason="result"} 0"#,
+        r#"{reason="worker_died"} 0"#,
+    ];
+    assert_eq!(counted, want);
+    for name in ["resonance_worker_task_duration_ms_count", "resonance_worker_pool_size"] {
+        assert!(text.contains(&format!("\n{name} 0\n")), "{name}: {text}");
+    }
+}
