@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::care::{Destroy, Drain, Sweep};
+use crate::cascade::Cascade;
 use crate::connect::Globals;
 use crate::create::Create;
 use crate::doctor::Doctor;
@@ -76,6 +77,7 @@ pub(crate) enum Command {
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
+    Cascade(Cascade),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -132,6 +134,7 @@ impl Cli {
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),
+            Command::Cascade(c) => c.run(),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }

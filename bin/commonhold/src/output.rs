@@ -82,7 +82,9 @@ pub(crate) fn print_table(out: &mut Output, rows: &[Vec<String>]) -> Done {
         .map(|at| rows.iter().map(|row| cell(row, at).chars().count()).max().unwrap_or(0))
         .collect();
     let numeric = |at: usize| {
-        rows.iter().skip(1).all(|row| cell(row, at).starts_with(|c: char| c.is_ascii_digit()))
+        rows.iter()
+            .skip(1)
+            .all(|row| cell(row, at).starts_with(|c: char| c == '-' || c.is_ascii_digit()))
     };
     let right: Vec<bool> = (0..columns).map(|at| at > 0 && numeric(at)).collect();
     for row in rows {

@@ -234,6 +234,8 @@ pub struct StoredTask {
     pub cancelled: bool,
     /// Whether nobody waits for its result.
     pub detached: bool,
+    /// Whether it is given up when its submitter dies.
+    pub bound: bool,
     /// Bytes of its arguments.
     pub arguments_bytes: u64,
     /// Its arguments, when they fit here.
