@@ -20,6 +20,7 @@ use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
 use crate::verify::Verify;
+use crate::workers::Workers;
 use crate::write::{Add, Delete, Set};
 
 /// Shared-memory records for the processes of one machine
@@ -72,6 +73,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     Top(Top),
     Metrics(Metrics),
+    Workers(Workers),
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
@@ -128,6 +130,7 @@ impl Cli {
             Command::Inspect(c) => c.run(globals),
             Command::Top(c) => c.run(globals),
             Command::Metrics(c) => c.run(globals),
+            Command::Workers(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),

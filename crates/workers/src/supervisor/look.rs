@@ -217,11 +217,14 @@ impl<'a> Warden<'a> {
             Some(TaskState::Reserved) if self.is_abandoned(task, seen) => {
                 self.queue.release(task.task_id(), |now| now.is(TaskState::Reserved)).map(drop)
             }
+            Some(TaskState::Pending) if task.bound && self.is_abandoned(task, seen) => {
+                self.queue.release(task.task_id(), |now| now.is(TaskState::Pending)).map(drop)
+            }
             Some(TaskState::Pending) => self.look_at_pending(task, seen),
             Some(TaskState::Running) => self.look_at_running(task, seen),
             Some(TaskState::Done | TaskState::Failed) => {
                 let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
-                let old = task.ended.saturating_add(keep) <= seen.now;
+                let old = task.bound || task.ended.saturating_add(keep) <= seen.now;
                 if old && self.is_abandoned(task, seen) {
                     let ended = task.ended;
                     self.queue.release(task.task_id(), |now| now.ended == ended)?;
