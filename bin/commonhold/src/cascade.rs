@@ -96,11 +96,6 @@ fn not_negative(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "give a number from 0 up".to_owned())
 }
 
-/// What this program's workers can do.
-pub(crate) fn kinds() -> Kinds {
-    Kinds::new().with(cascade::kind())
-}
-
 /// A piece of the file.
 #[derive(Debug, Serialize)]
 struct Block<'a> {
@@ -184,7 +179,7 @@ impl Cascade {
         let config = Config::ephemeral().store("none").participants(workers + OTHERS);
         let runtime = Runtime::open(workers::configure(config, &capacity))?;
         let options = PoolOptions::new().workers(workers..=workers);
-        let pool = Pool::start(&runtime, kinds(), options)?;
+        let pool = Pool::start(&runtime, Kinds::new().with(cascade::kind()), options)?;
         let mut waiting: VecDeque<Submitted> = VecDeque::new();
         let mut analyses = Vec::with_capacity(blocks.len());
         for block in blocks {

@@ -46,9 +46,9 @@ use output::note;
 
 fn main() -> ExitCode {
     // Pools start this program as their worker.
-    commonhold::workers::init(&commonhold_torture::workers::kinds());
+    let kinds = commonhold_torture::workers::kinds().with(commonhold::systems::cascade::kind());
+    commonhold::workers::init(&kinds);
     std::panic::set_hook(Box::new(tell_panic));
-    commonhold::workers::init(&cascade::kinds());
     if let Some(code) = worker() {
         return code;
     }
