@@ -7,6 +7,7 @@ mod locks;
 mod measure;
 mod peers;
 mod place;
+mod pool;
 mod report;
 mod rows;
 mod watch;
@@ -40,6 +41,11 @@ fn main() -> ExitCode {
     {
         return worker::life(rest);
     }
+    if let [first, rest @ ..] = args.as_slice()
+        && first == pool::homemade::WORKER
+    {
+        return pool::homemade::life(rest);
+    }
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -56,7 +62,7 @@ fn run(args: &[String]) -> Outcome {
         match arg.parse() {
             Ok(row) if rows::ROWS.iter().any(|(number, _)| *number == row) => wanted.push(row),
             _ => {
-                return Err(format!("`{arg}`: rows are 1 to 12, the only option is --quick").into());
+                return Err(format!("`{arg}`: rows are 1 to 14, the only option is --quick").into());
             }
         }
     }

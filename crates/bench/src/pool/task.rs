@@ -1,0 +1,177 @@
+//! The tasks of the pools, in bytes, the same for all: eight of its number, then what it is about. The result begins
+//! with the number and with the time when a worker began (`CLOCK_MONOTONIC`, nanoseconds).
+
+use std::cell::RefCell;
+use std::f64::consts::TAU;
+use std::sync::Arc;
+
+use commonhold_os::clock::monotonic_nanos;
+use realfft::num_complex::Complex;
+use realfft::{RealFftPlanner, RealToComplex};
+
+use crate::Outcome;
+use crate::measure::Random;
+
+/// Samples of a signal in rows of throughput.
+pub(crate) const SAMPLES: usize = 1024;
+/// Different signals; task `n` has the one of index `n % SIGNALS`.
+const SIGNALS: usize = 16;
+/// Bytes of an empty task.
+const EMPTY_BYTES: usize = 64;
+/// Bytes of the number, and of number and time.
+const NUMBER_BYTES: usize = 8;
+const HEAD_BYTES: usize = 16;
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Nothing: 64 bytes in, 16 out. What is left is the pool's own cost.
+    Empty,
+    /// [`transform`].
+    Transform,
+}
+
+impl Kind {
+    pub(crate) fn of(byte: u8) -> Option<Self> {
+        [Self::Empty, Self::Transform].into_iter().find(|kind| *kind as u8 == byte)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Transform => "transform",
+        }
+    }
+}
+
+/// What a worker does, in any pool.
+pub(crate) fn run(kind: Kind, task: &[u8]) -> Result<Vec<u8>, String> {
+    let started = monotonic_nanos();
+    let (number, rest) = task.split_at_checked(NUMBER_BYTES).ok_or("a task without a number")?;
+    let mut result = Vec::with_capacity(HEAD_BYTES + 24);
+    result.extend_from_slice(number);
+    result.extend_from_slice(&started.to_le_bytes());
+    if kind == Kind::Transform {
+        result.extend_from_slice(&transform(rest)?);
+    }
+    Ok(result)
+}
+
+/// Tasks, and what must come of them.
+pub(crate) struct Tasks {
+    signals: Vec<Vec<u8>>,
+    expected: Vec<Vec<u8>>,
+}
+
+impl Tasks {
+    pub(crate) fn new() -> Outcome<Self> {
+        let signals: Vec<Vec<u8>> = (0..SIGNALS).map(|n| signal(n, SAMPLES)).collect();
+        let expected = signals.iter().map(|s| transform(s)).collect::<Result<Vec<_>, _>>()?;
+        if (1..SIGNALS).any(|n| expected.get(n) == expected.get(n - 1)) {
+            return Err("two signals have the same peak, so mixed results would not be seen".into());
+        }
+        Ok(Self { signals, expected })
+    }
+
+    /// All signals, one after the other, then all results: what a peer in another language is given.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        [self.signals.concat(), self.expected.concat()].concat()
+    }
+
+    fn signal(&self, number: usize) -> &[u8] {
+        self.signals.get(number % SIGNALS).map_or(&[], Vec::as_slice)
+    }
+
+    /// The task of this number.
+    pub(crate) fn task(&self, kind: Kind, number: usize) -> Vec<u8> {
+        let mut task = Vec::with_capacity(NUMBER_BYTES + SAMPLES * size_of::<f64>());
+        task.extend_from_slice(&(number as u64).to_le_bytes());
+        match kind {
+            Kind::Empty => task.resize(EMPTY_BYTES, 7),
+            Kind::Transform => task.extend_from_slice(self.signal(number)),
+        }
+        task
+    }
+
+    /// The number of the task and the time when it began; fails if its result is not right.
+    pub(crate) fn check(&self, kind: Kind, result: &[u8]) -> Outcome<(usize, u64)> {
+        let word = |at| {
+            let bytes = result.get(at..at + size_of::<u64>()).and_then(|b| b.try_into().ok());
+            bytes.map(u64::from_le_bytes).ok_or("a result that is too short")
+        };
+        let (number, started) = (word(0)? as usize, word(NUMBER_BYTES)?);
+        let expected = match kind {
+            Kind::Empty => &[],
+            Kind::Transform => self.expected.get(number % SIGNALS).map_or(&[][..], Vec::as_slice),
+        };
+        if result.get(HEAD_BYTES..) != Some(expected) {
+            return Err(format!("the result of task {number} is not the right one").into());
+        }
+        Ok((number, started))
+    }
+}
+
+/// Signal `number`: a few partials of a frequency of its own, and noise.
+pub(crate) fn signal(number: usize, samples: usize) -> Vec<u8> {
+    let mut random = Random::new(number as u64 + 1);
+    let step = TAU * (5.3 + 7.7 * number as f64) / SAMPLES as f64;
+    let sample = |n| {
+        let partials: f64 =
+            (1..=4).map(|k| (step * f64::from(k) * n as f64).sin() / f64::from(k)).sum();
+        partials + 1e-3 * (random.below(2000) as f64 - 1000.0) / 1000.0
+    };
+    (0..samples).map(sample).flat_map(f64::to_le_bytes).collect()
+}
+
+/// What is kept from one transform to the next of the same length.
+struct Plan {
+    fft: Arc<dyn RealToComplex<f64>>,
+    window: Vec<f64>,
+    input: Vec<f64>,
+    scratch: Vec<Complex<f64>>,
+    spectrum: Vec<Complex<f64>>,
+}
+
+impl Plan {
+    fn new(samples: usize) -> Self {
+        let fft = RealFftPlanner::new().plan_fft_forward(samples);
+        // Hann, periodic.
+        let window = (0..samples).map(|n| 0.5 - 0.5 * (TAU * n as f64 / samples as f64).cos());
+        Self {
+            window: window.collect(),
+            input: fft.make_input_vec(),
+            scratch: fft.make_scratch_vec(),
+            spectrum: fft.make_output_vec(),
+            fft,
+        }
+    }
+}
+
+/// Window, real FFT and search of the peak: index, amplitude and phase of the largest component, each `f64`.
+pub(crate) fn transform(signal: &[u8]) -> Result<Vec<u8>, String> {
+    thread_local! {
+        static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
+    }
+    PLAN.with_borrow_mut(|slot| {
+        let samples = signal.len() / size_of::<f64>();
+        if slot.as_ref().is_none_or(|plan| plan.input.len() != samples) {
+            *slot = Some(Plan::new(samples));
+        }
+        let plan = slot.as_mut().ok_or("no plan")?;
+        let (values, _) = signal.as_chunks();
+        for ((to, from), weight) in plan.input.iter_mut().zip(values).zip(&plan.window) {
+            *to = f64::from_le_bytes(*from) * weight;
+        }
+        plan.fft
+            .process_with_scratch(&mut plan.input, &mut plan.spectrum, &mut plan.scratch)
+            .map_err(|e| e.to_string())?;
+        let largest = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1);
+        let power = plan.spectrum.iter().map(Complex::norm_sqr).enumerate();
+        let (index, power) = power.max_by(largest).ok_or("a signal without samples")?;
+        let phase = plan.spectrum.get(index).map_or(0.0, |c| c.arg());
+        // The window's mean is a half, and half of the amplitude is at the negative frequency.
+        let amplitude = 4.0 * power.sqrt() / samples as f64;
+        Ok([index as f64, amplitude, phase].into_iter().flat_map(f64::to_le_bytes).collect())
+    })
+}
