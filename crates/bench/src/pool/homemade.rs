@@ -7,10 +7,14 @@ use std::io::{BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
 
 use crate::Outcome;
 use crate::pool::Pool;
@@ -44,7 +48,7 @@ pub(crate) struct Homemade {
 }
 
 /// A worker process, and what it reads from and writes to on a socket.
-pub(crate) fn on_a_socket() -> Outcome<(Child, UnixStream)> {
+fn on_a_socket() -> Outcome<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let output = OwnedFd::from(theirs.try_clone()?);
     Ok((command()?.stdin(OwnedFd::from(theirs)).stdout(output).spawn()?, ours))
@@ -57,7 +61,7 @@ fn command() -> Outcome<Command> {
 }
 
 /// The bytes that are sent: length, then kind, then the task.
-pub(crate) fn frame(kind: Kind, task: &[u8]) -> Vec<u8> {
+fn frame(kind: Kind, task: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(LENGTH_BYTES + 1 + task.len());
     frame.extend_from_slice(&(task.len() as u32 + 1).to_le_bytes());
     frame.push(kind as u8);
@@ -154,6 +158,54 @@ impl Drop for Homemade {
         }
         for worker in &mut self.workers {
             let _ = worker.child.wait();
+        }
+    }
+}
+
+/// The same for a program with an event loop: one socket a worker, and who has a task for it waits for his turn.
+pub(crate) struct Sockets(Vec<(Child, Arc<Mutex<tokio::net::UnixStream>>)>);
+
+impl Sockets {
+    pub(crate) fn start(runtime: &Runtime, workers: usize) -> Outcome<Self> {
+        let _inside = runtime.enter();
+        let start = |_| {
+            let (child, ours) = on_a_socket()?;
+            ours.set_nonblocking(true)?;
+            Ok((child, Arc::new(Mutex::new(tokio::net::UnixStream::from_std(ours)?))))
+        };
+        (0..workers).map(start).collect::<Outcome<_>>().map(Self)
+    }
+
+    pub(crate) fn pids(&self) -> Vec<Pid> {
+        self.0.iter().map(|(child, _)| Pid::from_raw(child.id().cast_signed())).collect()
+    }
+
+    /// Where task `number` goes.
+    pub(crate) fn socket(&self, number: usize) -> Outcome<Arc<Mutex<tokio::net::UnixStream>>> {
+        let (_, socket) = self.0.get(number % self.0.len()).ok_or("no worker")?;
+        Ok(Arc::clone(socket))
+    }
+
+    /// Has a worker do a task.
+    pub(crate) async fn call(
+        socket: &Mutex<tokio::net::UnixStream>,
+        kind: Kind,
+        task: &[u8],
+    ) -> std::io::Result<Vec<u8>> {
+        let frame = frame(kind, task);
+        let mut socket = socket.lock().await;
+        socket.write_all(&frame).await?;
+        let mut result = vec![0; socket.read_u32_le().await? as usize];
+        socket.read_exact(&mut result).await?;
+        Ok(result)
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for (child, _) in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }

@@ -65,8 +65,9 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    pub(crate) fn new() -> Outcome<Self> {
-        let signals: Vec<Vec<u8>> = (0..SIGNALS).map(|n| signal(n, SAMPLES)).collect();
+    /// With signals of so many samples.
+    pub(crate) fn of(samples: usize) -> Outcome<Self> {
+        let signals: Vec<Vec<u8>> = (0..SIGNALS).map(|n| signal(n, samples)).collect();
         let expected = signals.iter().map(|s| transform(s)).collect::<Result<Vec<_>, _>>()?;
         if (1..SIGNALS).any(|n| expected.get(n) == expected.get(n - 1)) {
             return Err("two signals have the same peak, so mixed results would not be seen".into());
@@ -85,7 +86,7 @@ impl Tasks {
 
     /// The task of this number.
     pub(crate) fn task(&self, kind: Kind, number: usize) -> Vec<u8> {
-        let mut task = Vec::with_capacity(NUMBER_BYTES + SAMPLES * size_of::<f64>());
+        let mut task = Vec::with_capacity(NUMBER_BYTES + self.signal(number).len());
         task.extend_from_slice(&(number as u64).to_le_bytes());
         match kind {
             Kind::Empty => task.resize(EMPTY_BYTES, 7),
@@ -113,7 +114,7 @@ impl Tasks {
 }
 
 /// Signal `number`: a few partials of a frequency of its own, and noise.
-pub(crate) fn signal(number: usize, samples: usize) -> Vec<u8> {
+fn signal(number: usize, samples: usize) -> Vec<u8> {
     let mut random = Random::new(number as u64 + 1);
     let step = TAU * (5.3 + 7.7 * number as f64) / SAMPLES as f64;
     let sample = |n| {
@@ -149,7 +150,7 @@ impl Plan {
 }
 
 /// Window, real FFT and search of the peak: index, amplitude and phase of the largest component, each `f64`.
-pub(crate) fn transform(signal: &[u8]) -> Result<Vec<u8>, String> {
+fn transform(signal: &[u8]) -> Result<Vec<u8>, String> {
     thread_local! {
         static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
     }

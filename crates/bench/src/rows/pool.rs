@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 
 use crate::pool::homemade::{Homemade, Transport};
 use crate::pool::piscina::Piscina;
-use crate::pool::task::{Kind, Tasks};
+use crate::pool::task::{Kind, SAMPLES, Tasks};
 use crate::pool::{Inline, Load, Pool, Run, drive};
 use crate::report::{Line, Report, rate, time};
 use crate::watch::{self, Watch};
@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(1);
 
 /// Row 13.
 pub(crate) fn pools(effort: Effort, report: &mut Report) -> Outcome {
-    let tasks = Tasks::new()?;
+    let tasks = Tasks::of(SAMPLES)?;
     let piscina = Piscina::install();
     if let Err(why) = &piscina {
         eprintln!("bench: row 13 without Piscina: {why}");
