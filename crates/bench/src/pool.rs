@@ -23,7 +23,6 @@ pub(crate) trait Pool {
 /// How tasks are handed out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
-    pub(crate) kind: Kind,
     pub(crate) count: usize,
     /// Tasks that are submitted and not finished, at most.
     pub(crate) window: usize,
@@ -63,11 +62,11 @@ pub(crate) fn drive(pool: &mut dyn Pool, tasks: &Tasks, load: Load) -> Outcome<R
             if !load.rest.is_zero() {
                 std::thread::sleep(load.rest);
             }
-            let task = tasks.task(load.kind, submitted.len());
+            let task = tasks.task(submitted.len());
             submitted.push(monotonic_nanos());
-            pool.submit(load.kind, task)?;
+            pool.submit(tasks.kind, task)?;
         }
-        let (number, started) = tasks.check(load.kind, &pool.finished()?)?;
+        let (number, started) = tasks.check(&pool.finished()?)?;
         let wait = waits.get_mut(number).ok_or_else(|| format!("a result of task {number}"))?;
         let submitted = submitted.get(number).ok_or("a result of a task not submitted")?;
         if wait.replace(started.saturating_sub(*submitted)).is_some() {

@@ -12,15 +12,16 @@ const SAMPLES = 1024;
 const VALUES = 3;
 
 const [threads, kind, count, window, restMs] = process.argv.slice(2).map((a) => (isNaN(a) ? a : Number(a)));
-const input = readFileSync(0);
-const numbers = new Float64Array(input.buffer.slice(input.byteOffset, input.byteOffset + input.byteLength));
-if (numbers.length !== SIGNALS * (SAMPLES + VALUES)) throw new Error(`${numbers.length} numbers on the input`);
-const signals = Array.from({ length: SIGNALS }, (_, n) => numbers.slice(n * SAMPLES, (n + 1) * SAMPLES));
-const expected = Array.from({ length: SIGNALS }, (_, n) => {
-  const at = SIGNALS * SAMPLES + n * VALUES;
-  return numbers.slice(at, at + VALUES);
-});
-const empty = new Uint8Array(56).fill(7);
+const [signals, expected] = kind === "transform" ? read(readFileSync(0)) : [[new Uint8Array(56).fill(7)], []];
+
+/** The signals, and what must come of each. */
+function read(input) {
+  const numbers = new Float64Array(input.buffer.slice(input.byteOffset, input.byteOffset + input.byteLength));
+  if (numbers.length !== SIGNALS * (SAMPLES + VALUES)) throw new Error(`${numbers.length} numbers on the input`);
+  const parts = (from, size) =>
+    Array.from({ length: SIGNALS }, (_, n) => numbers.slice(from + n * size, from + (n + 1) * size));
+  return [parts(0, SAMPLES), parts(SIGNALS * SAMPLES, VALUES)];
+}
 
 const pool = new Piscina({
   filename: new URL("./task.mjs", import.meta.url).href,
@@ -43,7 +44,7 @@ async function drive(tasks, window, restMs) {
     while (next < tasks) {
       const number = next++;
       if (restMs > 0) await rest(restMs);
-      const payload = kind === "transform" ? signals[number % SIGNALS] : empty;
+      const payload = signals[number % signals.length];
       const submitted = Number(process.hrtime.bigint());
       const done = await pool.run({ kind, number, payload });
       check(number, expected[number % SIGNALS], done);

@@ -62,7 +62,7 @@ impl Piscina {
     /// Has it do the same as the other pools; also the seconds of processor time that Node used.
     pub(crate) fn drive(&self, threads: usize, tasks: &Tasks, load: Load) -> Outcome<(Run, f64)> {
         let mut node = Command::new("node");
-        node.args(["run.mjs", &threads.to_string(), load.kind.name()]);
+        node.args(["run.mjs", &threads.to_string(), tasks.kind.name()]);
         node.args([load.count, load.window, load.rest.as_millis() as usize].map(|n| n.to_string()));
         node.current_dir(&self.folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = node.spawn()?;

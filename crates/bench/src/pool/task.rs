@@ -58,55 +58,53 @@ pub(crate) fn run(kind: Kind, task: &[u8]) -> Result<Vec<u8>, String> {
     Ok(result)
 }
 
-/// Tasks, and what must come of them.
+/// Tasks of one kind, and what must come of them.
 pub(crate) struct Tasks {
-    signals: Vec<Vec<u8>>,
+    pub(crate) kind: Kind,
+    inputs: Vec<Vec<u8>>,
     expected: Vec<Vec<u8>>,
 }
 
 impl Tasks {
-    /// With signals of so many samples.
-    pub(crate) fn of(samples: usize) -> Outcome<Self> {
-        let signals: Vec<Vec<u8>> = (0..SIGNALS).map(|n| signal(n, samples)).collect();
-        let expected = signals.iter().map(|s| transform(s)).collect::<Result<Vec<_>, _>>()?;
+    /// Tasks that need no signal.
+    pub(crate) fn empty() -> Self {
+        let inputs = vec![vec![7; EMPTY_BYTES - NUMBER_BYTES]];
+        Self { kind: Kind::Empty, inputs, expected: vec![Vec::new()] }
+    }
+
+    /// Transforms of signals of so many samples.
+    pub(crate) fn transforms(samples: usize) -> Outcome<Self> {
+        let inputs: Vec<Vec<u8>> = (0..SIGNALS).map(|n| signal(n, samples)).collect();
+        let expected = inputs.iter().map(|s| transform(s)).collect::<Result<Vec<_>, _>>()?;
         if (1..SIGNALS).any(|n| expected.get(n) == expected.get(n - 1)) {
             return Err("two signals have the same peak, so mixed results would not be seen".into());
         }
-        Ok(Self { signals, expected })
+        Ok(Self { kind: Kind::Transform, inputs, expected })
     }
 
-    /// All signals, one after the other, then all results: what a peer in another language is given.
+    /// All inputs, one after the other, then all results: what a peer in another language is given.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        [self.signals.concat(), self.expected.concat()].concat()
-    }
-
-    fn signal(&self, number: usize) -> &[u8] {
-        self.signals.get(number % SIGNALS).map_or(&[], Vec::as_slice)
+        [self.inputs.concat(), self.expected.concat()].concat()
     }
 
     /// The task of this number.
-    pub(crate) fn task(&self, kind: Kind, number: usize) -> Vec<u8> {
-        let mut task = Vec::with_capacity(NUMBER_BYTES + self.signal(number).len());
+    pub(crate) fn task(&self, number: usize) -> Vec<u8> {
+        let input = self.inputs.get(number % self.inputs.len()).map_or(&[][..], Vec::as_slice);
+        let mut task = Vec::with_capacity(NUMBER_BYTES + input.len());
         task.extend_from_slice(&(number as u64).to_le_bytes());
-        match kind {
-            Kind::Empty => task.resize(EMPTY_BYTES, 7),
-            Kind::Transform => task.extend_from_slice(self.signal(number)),
-        }
+        task.extend_from_slice(input);
         task
     }
 
     /// The number of the task and the time when it began; fails if its result is not right.
-    pub(crate) fn check(&self, kind: Kind, result: &[u8]) -> Outcome<(usize, u64)> {
+    pub(crate) fn check(&self, result: &[u8]) -> Outcome<(usize, u64)> {
         let word = |at| {
             let bytes = result.get(at..at + size_of::<u64>()).and_then(|b| b.try_into().ok());
             bytes.map(u64::from_le_bytes).ok_or("a result that is too short")
         };
         let (number, started) = (word(0)? as usize, word(NUMBER_BYTES)?);
-        let expected = match kind {
-            Kind::Empty => &[],
-            Kind::Transform => self.expected.get(number % SIGNALS).map_or(&[][..], Vec::as_slice),
-        };
-        if result.get(HEAD_BYTES..) != Some(expected) {
+        let expected = self.expected.get(number % self.expected.len()).map(Vec::as_slice);
+        if result.get(HEAD_BYTES..) != expected {
             return Err(format!("the result of task {number} is not the right one").into());
         }
         Ok((number, started))

@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use crate::pool::homemade::Sockets;
-use crate::pool::task::{Kind, Tasks, run};
+use crate::pool::task::{Tasks, run};
 use crate::report::{Line, Report, time};
 use crate::watch::{self, Watch};
 use crate::{Effort, Outcome};
@@ -52,7 +52,7 @@ struct Contender {
 
 /// Row 14.
 pub(crate) fn coordinator(effort: Effort, report: &mut Report) -> Outcome {
-    let tasks = Arc::new(Tasks::of(SAMPLES)?);
+    let tasks = Arc::new(Tasks::transforms(SAMPLES)?);
     let nodes = nodes(&tasks)?;
     let all = sched_getaffinity(Pid::from_raw(0))?;
     let cores = (0..CpuSet::count()).filter(|core| all.is_set(*core).unwrap_or(false));
@@ -72,9 +72,9 @@ pub(crate) fn coordinator(effort: Effort, report: &mut Report) -> Outcome {
 fn nodes(tasks: &Tasks) -> Outcome<usize> {
     let mut best = Duration::MAX;
     for number in 0..200 {
-        let task = tasks.task(Kind::Transform, number);
+        let task = tasks.task(number);
         let start = Instant::now();
-        run(Kind::Transform, &task)?;
+        run(tasks.kind, &task)?;
         best = best.min(start.elapsed());
     }
     Ok((CASCADE.as_nanos() / best.as_nanos().max(1)).max(1) as usize)
@@ -183,28 +183,29 @@ impl Way {
         number: usize,
     ) -> Outcome {
         let check = |tasks: &Tasks, result: &[u8]| {
-            let checked = tasks.check(Kind::Transform, result);
+            let checked = tasks.check(result);
             checked.map(|_| ()).map_err(|e| e.to_string())
         };
         let tasks = Arc::clone(tasks);
         match self {
             Self::Nowhere => {}
             Self::OnTheLoop => {
-                let result = run(Kind::Transform, &tasks.task(Kind::Transform, number))?;
+                let result = run(tasks.kind, &tasks.task(number))?;
                 check(&tasks, &result)?;
             }
             Self::Threads => {
                 running.spawn(async move {
-                    let task = tasks.task(Kind::Transform, number);
-                    let done = tokio::task::spawn_blocking(move || run(Kind::Transform, &task));
+                    let task = tasks.task(number);
+                    let kind = tasks.kind;
+                    let done = tokio::task::spawn_blocking(move || run(kind, &task));
                     check(&tasks, &done.await.map_err(|e| e.to_string())??)
                 });
             }
             Self::Sockets(sockets) => {
                 let socket = sockets.socket(number)?;
                 running.spawn(async move {
-                    let task = tasks.task(Kind::Transform, number);
-                    let done = Sockets::call(&socket, Kind::Transform, &task);
+                    let task = tasks.task(number);
+                    let done = Sockets::call(&socket, tasks.kind, &task);
                     check(&tasks, &done.await.map_err(|e| e.to_string())?)
                 });
             }

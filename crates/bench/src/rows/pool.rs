@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 
 use crate::pool::homemade::{Homemade, Transport};
 use crate::pool::piscina::Piscina;
-use crate::pool::task::{Kind, SAMPLES, Tasks};
+use crate::pool::task::{SAMPLES, Tasks};
 use crate::pool::{Inline, Load, Pool, Run, drive};
 use crate::report::{Line, Report, rate, time};
 use crate::watch::{self, Watch};
@@ -21,16 +21,15 @@ const REST: Duration = Duration::from_millis(1);
 
 /// Row 13.
 pub(crate) fn pools(effort: Effort, report: &mut Report) -> Outcome {
-    let tasks = Tasks::of(SAMPLES)?;
     let piscina = Piscina::install();
     if let Err(why) = &piscina {
         eprintln!("bench: row 13 without Piscina: {why}");
     }
     let piscina = piscina.map_err(|why| why.to_string());
-    for kind in [Kind::Empty, Kind::Transform] {
+    for tasks in [Tasks::empty(), Tasks::transforms(SAMPLES)?] {
         for workers in WORKERS {
             watch::forget();
-            beside(effort, report, &tasks, piscina.as_ref(), kind, workers)?;
+            beside(effort, report, &tasks, piscina.as_ref(), workers)?;
         }
     }
     Ok(())
@@ -107,12 +106,10 @@ fn beside(
     report: &mut Report,
     tasks: &Tasks,
     piscina: Result<&Piscina, &String>,
-    kind: Kind,
     workers: usize,
 ) -> Outcome {
-    let busy =
-        Load { kind, count: effort.of(100_000, 5_000), window: WINDOW, rest: Duration::ZERO };
-    let asleep = Load { kind, count: effort.of(2_000, 200), window: 1, rest: REST };
+    let busy = Load { count: effort.of(100_000, 5_000), window: WINDOW, rest: Duration::ZERO };
+    let asleep = Load { count: effort.of(2_000, 200), window: 1, rest: REST };
     let warm = Load { count: 2_000, ..busy };
     let node = match piscina {
         Ok(piscina) => Way::Node(piscina, workers),
@@ -142,7 +139,7 @@ fn beside(
         let says = all.filter_map(|(c, runs)| Some(c.says(figure, runs.get(which)?)));
         says.collect::<Vec<_>>().join("; ")
     };
-    let what = format!("{} task, {workers} workers", kind.name());
+    let what = format!("{} task, {workers} workers", tasks.kind.name());
     let tasks_per_s: fn(&Run) -> String = |run| rate(run.rate);
     report.add(
         &Line::new(13, format!("{what}: {} tasks, {WINDOW} at once", busy.count), "")
