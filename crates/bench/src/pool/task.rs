@@ -12,8 +12,9 @@ use realfft::{RealFftPlanner, RealToComplex};
 use crate::Outcome;
 use crate::measure::Random;
 
-/// Samples of a signal in rows of throughput.
-pub(crate) const SAMPLES: usize = 1024;
+/// Samples of a transform, and from one window of a track to the next.
+const SAMPLES: usize = 1024;
+const HOP: usize = 16;
 /// Different signals; task `n` has the one of index `n % SIGNALS`.
 const SIGNALS: usize = 16;
 /// Bytes of an empty task.
@@ -30,17 +31,20 @@ pub(crate) enum Kind {
     Empty,
     /// [`transform`].
     Transform,
+    /// [`track`].
+    Track,
 }
 
 impl Kind {
     pub(crate) fn of(byte: u8) -> Option<Self> {
-        [Self::Empty, Self::Transform].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Empty, Self::Transform, Self::Track].into_iter().find(|kind| *kind as u8 == byte)
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::Transform => "transform",
+            Self::Track => "track",
         }
     }
 }
@@ -52,8 +56,10 @@ pub(crate) fn run(kind: Kind, task: &[u8]) -> Result<Vec<u8>, String> {
     let mut result = Vec::with_capacity(HEAD_BYTES + 24);
     result.extend_from_slice(number);
     result.extend_from_slice(&started.to_le_bytes());
-    if kind == Kind::Transform {
-        result.extend_from_slice(&transform(rest)?);
+    match kind {
+        Kind::Empty => {}
+        Kind::Transform => result.extend_from_slice(&transform(rest)?),
+        Kind::Track => result.extend_from_slice(&track(rest)?),
     }
     Ok(result)
 }
@@ -72,14 +78,27 @@ impl Tasks {
         Self { kind: Kind::Empty, inputs, expected: vec![Vec::new()] }
     }
 
-    /// Transforms of signals of so many samples.
-    pub(crate) fn transforms(samples: usize) -> Outcome<Self> {
+    /// Transforms of signals of [`SAMPLES`] samples.
+    pub(crate) fn transforms() -> Outcome<Self> {
+        Self::of(Kind::Transform, SAMPLES, transform)
+    }
+
+    /// Tracks through signals of so many samples.
+    pub(crate) fn tracks(samples: usize) -> Outcome<Self> {
+        Self::of(Kind::Track, samples, track)
+    }
+
+    fn of(
+        kind: Kind,
+        samples: usize,
+        run: impl Fn(&[u8]) -> Result<Vec<u8>, String>,
+    ) -> Outcome<Self> {
         let inputs: Vec<Vec<u8>> = (0..SIGNALS).map(|n| signal(n, samples)).collect();
-        let expected = inputs.iter().map(|s| transform(s)).collect::<Result<Vec<_>, _>>()?;
+        let expected = inputs.iter().map(|s| run(s)).collect::<Result<Vec<_>, _>>()?;
         if (1..SIGNALS).any(|n| expected.get(n) == expected.get(n - 1)) {
             return Err("two signals have the same peak, so mixed results would not be seen".into());
         }
-        Ok(Self { kind: Kind::Transform, inputs, expected })
+        Ok(Self { kind, inputs, expected })
     }
 
     /// All inputs, one after the other, then all results: what a peer in another language is given.
@@ -173,4 +192,17 @@ fn transform(signal: &[u8]) -> Result<Vec<u8>, String> {
         let amplitude = 4.0 * power.sqrt() / samples as f64;
         Ok([index as f64, amplitude, phase].into_iter().flat_map(f64::to_le_bytes).collect())
     })
+}
+
+/// The transform of each window of a signal, one after the other: the last one's peak, and how often it moved.
+fn track(signal: &[u8]) -> Result<Vec<u8>, String> {
+    let size = size_of::<f64>();
+    let (mut peak, mut moves) = (Vec::new(), 0_u64);
+    for window in signal.windows(SAMPLES * size).step_by(HOP * size) {
+        let next = transform(window)?;
+        moves += u64::from(peak.get(..size) != next.get(..size));
+        peak = next;
+    }
+    peak.extend_from_slice(&moves.to_le_bytes());
+    Ok(peak)
 }

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 
 use crate::pool::homemade::{Homemade, Transport};
 use crate::pool::piscina::Piscina;
-use crate::pool::task::{SAMPLES, Tasks};
+use crate::pool::task::Tasks;
 use crate::pool::{Inline, Load, Pool, Run, drive};
 use crate::report::{Line, Report, rate, time};
 use crate::watch::{self, Watch};
@@ -26,7 +26,7 @@ pub(crate) fn pools(effort: Effort, report: &mut Report) -> Outcome {
         eprintln!("bench: row 13 without Piscina: {why}");
     }
     let piscina = piscina.map_err(|why| why.to_string());
-    for tasks in [Tasks::empty(), Tasks::transforms(SAMPLES)?] {
+    for tasks in [Tasks::empty(), Tasks::transforms()?] {
         for workers in WORKERS {
             watch::forget();
             beside(effort, report, &tasks, piscina.as_ref(), workers)?;
@@ -109,7 +109,7 @@ fn beside(
     workers: usize,
 ) -> Outcome {
     let busy = Load { count: effort.of(100_000, 5_000), window: WINDOW, rest: Duration::ZERO };
-    let asleep = Load { count: effort.of(2_000, 200), window: 1, rest: REST };
+    let asleep = Load { count: effort.of(1_000, 200), window: 1, rest: REST };
     let warm = Load { count: 2_000, ..busy };
     let node = match piscina {
         Ok(piscina) => Way::Node(piscina, workers),
