@@ -14,6 +14,7 @@ pub mod purse;
 pub mod random;
 pub mod roles;
 pub mod stage;
+pub mod tasks;
 
 pub use process::Process;
 pub use purse::Purse;

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use commonhold::catalogue::History;
+use commonhold::workers::{self, Capacity, Pool, PoolOptions};
 use commonhold::{Config, Record, Runtime, TableConfig};
 use tempfile::TempDir;
 
 use crate::process::Process;
+use crate::tasks;
 
 /// The table of which every version is stored; at position 0.
 pub const FULL: &str = "full";
@@ -89,6 +91,25 @@ impl Stage {
             .lanes(8)
             .table(TableConfig::of::<Item>(FULL).slots(slots).cells(cells))
             .table(TableConfig::of::<Item>(LATEST).slots(slots).history(History::Latest))
+    }
+
+    /// The segment with the tables of a queue.
+    #[must_use]
+    pub fn with_queue(&self, capacity: &Capacity) -> Config {
+        let config = Config::named(&self.segment()).store(&self.store()).participants(128).lanes(8);
+        workers::configure(config, capacity)
+    }
+
+    /// A pool whose workers are processes of the roles' program.
+    #[must_use]
+    pub fn pool(&self, runtime: &Runtime, options: PoolOptions) -> Pool {
+        Pool::start(runtime, tasks::kinds(), self.workers(options)).unwrap()
+    }
+
+    /// The options, with the roles' program as the workers' program.
+    #[must_use]
+    pub fn workers(&self, options: PoolOptions) -> PoolOptions {
+        options.command(self.program, Vec::<String>::new())
     }
 
     /// The segment that is there.

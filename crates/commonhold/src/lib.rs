@@ -37,6 +37,7 @@ pub use commonhold_runtime::core::{
 };
 pub use commonhold_runtime::*;
 pub use commonhold_systems as systems;
+pub use commonhold_workers as workers;
 
 /// What most programs need.
 pub mod prelude {

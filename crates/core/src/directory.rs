@@ -21,6 +21,8 @@
 //! **Crash**: before (4) an entry is left Owned by a dead one and not on the list: the sweep frees it; after (4) it is
 //! on the list: the sweep makes it Published.
 
+mod kind;
+
 use commonhold_segment::layout::{LINE_WORDS, NAME_WORDS};
 use commonhold_segment::sync::{AtomicU64, Ordering, fence};
 
@@ -33,6 +35,8 @@ use crate::space::{Space, control};
 use crate::table::{load_bytes, store_bytes};
 use crate::wait::Deadline;
 use crate::word::{Phase, Word};
+
+pub use kind::NameKind;
 
 /// Words of a hot line that a kind may use.
 const HOT_WORDS: usize = if cfg!(feature = "loom") { 2 } else { LINE_WORDS };
@@ -47,23 +51,6 @@ pub const UNIT_BYTES_MAX: usize = if cfg!(feature = "loom") { 0 } else { 16 };
 pub const LABELS_BYTES_MAX: usize = if cfg!(feature = "loom") { 0 } else { 80 };
 /// The longest help, in bytes.
 pub const HELP_BYTES_MAX: usize = if cfg!(feature = "loom") { 0 } else { 184 };
-
-/// What a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NameKind {
-    /// A guard.
-    Guard,
-    /// A named atomic counter.
-    Counter,
-    /// An allocator of ids.
-    Ids,
-    /// A metric that only grows, summed over all participants.
-    MetricCounter,
-    /// A metric that everybody sets.
-    Gauge,
-    /// A metric that counts values by size.
-    Histogram,
-}
 
 /// What to register.
 #[derive(Debug, Clone, Copy)]
@@ -111,39 +98,6 @@ pub struct Descriptor {
 #[derive(Clone, Copy)]
 pub(crate) struct NameView<'a> {
     words: &'a [AtomicU64],
-}
-
-impl NameKind {
-    /// Every kind.
-    const ALL: [Self; 6] =
-        [Self::Guard, Self::Counter, Self::Ids, Self::MetricCounter, Self::Gauge, Self::Histogram];
-
-    fn code(self) -> u64 {
-        self as u64 + 1
-    }
-
-    fn from_code(code: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.code() == code)
-    }
-
-    /// Whether both live in one space of names: two metrics do, a guard and a counter do not.
-    fn shares_names_with(self, other: Self) -> bool {
-        let is_metric = |k: Self| matches!(k, Self::MetricCounter | Self::Gauge | Self::Histogram);
-        self == other || (is_metric(self) && is_metric(other))
-    }
-}
-
-impl std::fmt::Display for NameKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Guard => "guard",
-            Self::Counter => "counter",
-            Self::Ids => "id allocator",
-            Self::MetricCounter => "counter metric",
-            Self::Gauge => "gauge metric",
-            Self::Histogram => "histogram metric",
-        })
-    }
 }
 
 impl<'a> NameView<'a> {

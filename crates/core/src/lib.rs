@@ -30,6 +30,7 @@ pub mod marks;
 pub mod metrics;
 pub mod participant;
 pub mod pool;
+pub mod queue;
 pub mod read;
 pub mod record;
 pub mod row;

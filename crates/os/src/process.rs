@@ -7,7 +7,7 @@
 //! **Sources**: pidfd_open(2), proc(5), DESIGN section 8.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -82,7 +82,21 @@ impl Identity {
     }
 }
 
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Pidfd {
+    /// A descriptor of a child that was not waited for yet, so that its number is nobody else's.
+    ///
+    /// # Errors
+    /// [`OsError`] when no descriptor is left.
+    pub fn of_child(pid: u32) -> Result<Self, OsError> {
+        Self::open(pid).map_err(|e| OsError::new("open a pidfd of", Path::new("a child"), e))
+    }
+
     /// A descriptor of the process `pid`.
     fn open(pid: u32) -> io::Result<Self> {
         // SAFETY: `pidfd_open(pid, flags)` takes numbers and returns a descriptor or -1.

@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 /// The crates from the lowest to the highest. Those of one layer do not know each other.
-pub const LAYERS: [&[&str]; 9] = [
+pub const LAYERS: [&[&str]; 10] = [
     &["commonhold-os"],
     &["commonhold-segment"],
     &["commonhold-core"],
     &["commonhold-store", "commonhold-derive"],
     &["commonhold-runtime"],
+    &["commonhold-workers"],
     &["commonhold-systems"],
     &["commonhold"],
     &["commonhold-torture"],

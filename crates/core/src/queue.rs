@@ -1,0 +1,206 @@
+//! Queues: how processes that share a queue of records tell one another beside the records.
+//!
+//! **State**: words of the queue's entry in the directory (directory.rs). The records themselves are ordinary ones and
+//! say all that is true; nothing here is more than a hint, or the word that somebody sleeps on.
+//! ```text
+//! hot    ready        moves when there is something to do; each move wakes one sleeper
+//! hot    done         bit 0: somebody sleeps · above: moves when something was done (pool.rs: announce, signal)
+//! hot    supervisor   the same, for who looks after the workers
+//! hot    looks at     when the supervisor looks again by himself, in nanoseconds of the monotonic clock
+//! warm   hints 0..4   one word a class: a bit says that one of its 64 groups of records may have one of that class
+//! ```
+//! **Hints**: who makes a record one of a class sets the bit of its group *after* the commit. Who looks for one clears
+//! the bit *before* he looks at the group's records, and sets it again unless he found none. So a bit that is clear
+//! while there is one has somebody who is just looking, or who died between his commit and the bit: the supervisor
+//! looks at all records when a worker has died, and each second.
+//!
+//! **Sleep**: a worker reads `ready`, looks at the hints, and sleeps on exactly the value read; who has set a hint moves
+//! the word and wakes one. A woken one that dies before he takes what he was woken for, wakes nobody: the supervisor
+//! rings again after each death.
+//!
+//! **Crash**: nothing here is owned.
+
+use std::time::Duration;
+
+use commonhold_segment::sync::{AtomicU64, Ordering, futex_wait, futex_wake_all, futex_wake_one};
+
+use crate::directory::{Descriptor, NameKind, NewName};
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::pool::{announce, signal};
+use crate::space::Space;
+
+/// Classes of records that have hints.
+pub const CLASSES: usize = 4;
+/// Groups of records, each with one bit a class.
+pub const GROUPS: u32 = 64;
+
+const READY: usize = 0;
+const DONE: usize = 1;
+const SUPERVISOR: usize = 2;
+const LOOKS_AT: usize = 3;
+
+/// Something to sleep on until somebody rings; all sleepers wake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bell {
+    /// Something was done.
+    Done,
+    /// The supervisor is to look.
+    Supervisor,
+}
+
+impl Bell {
+    fn word(self) -> usize {
+        match self {
+            Self::Done => DONE,
+            Self::Supervisor => SUPERVISOR,
+        }
+    }
+}
+
+impl Handle {
+    /// The queue `name`, registered now if it is not yet.
+    ///
+    /// # Errors
+    /// As for [`Handle::register_name`].
+    pub fn register_queue(&self, name: &str) -> Result<Descriptor, Error> {
+        let kind = NameKind::Queue;
+        let new = NewName { kind, name, unit: "", labels: "", help: "", extra: 0, width: 0 };
+        self.register_name(&new)
+    }
+}
+
+impl Space {
+    fn bell(&self, queue: &Descriptor, bell: Bell) -> Result<&AtomicU64, Error> {
+        self.name_entry(queue.index)?.hot(bell.word())
+    }
+
+    fn hints_of(&self, queue: &Descriptor, class: usize) -> Result<&AtomicU64, Error> {
+        self.name_entry(queue.index)?.warm(class)
+    }
+
+    /// Says that there is something to do, and wakes one who sleeps for that; whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn ring_ready(&self, queue: &Descriptor) -> Result<bool, Error> {
+        let word = self.name_entry(queue.index)?.hot(READY)?;
+        word.fetch_add(1, Ordering::SeqCst);
+        Ok(futex_wake_one(word))
+    }
+
+    /// Wakes all who sleep for something to do.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn ring_ready_all(&self, queue: &Descriptor) -> Result<(), Error> {
+        let word = self.name_entry(queue.index)?.hot(READY)?;
+        word.fetch_add(1, Ordering::SeqCst);
+        futex_wake_all(word);
+        Ok(())
+    }
+
+    /// Where the word for something to do stands: take it before looking, then pass it to [`Space::sleep_ready`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn listen_ready(&self, queue: &Descriptor) -> Result<u64, Error> {
+        Ok(self.name_entry(queue.index)?.hot(READY)?.load(Ordering::SeqCst))
+    }
+
+    /// Sleeps until somebody rings, if nobody has since `heard`; at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn sleep_ready(
+        &self,
+        queue: &Descriptor,
+        heard: u64,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let word = self.name_entry(queue.index)?.hot(READY)?;
+        if word.load(Ordering::SeqCst) == heard {
+            futex_wait(word, heard as u32, limit);
+        }
+        self.check_whole()
+    }
+
+    /// Rings `bell`: wakes all who announced themselves.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn ring_bell(&self, queue: &Descriptor, bell: Bell) -> Result<(), Error> {
+        signal(self.bell(queue, bell)?);
+        Ok(())
+    }
+
+    /// Announces a sleeper; to be called before looking. What [`Space::sleep_bell`] needs.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn listen_bell(&self, queue: &Descriptor, bell: Bell) -> Result<u64, Error> {
+        Ok(announce(self.bell(queue, bell)?))
+    }
+
+    /// Sleeps until somebody rings, if nobody has since `heard`; at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn sleep_bell(
+        &self,
+        queue: &Descriptor,
+        bell: Bell,
+        heard: u64,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let word = self.bell(queue, bell)?;
+        if word.load(Ordering::SeqCst) == heard {
+            futex_wait(word, heard as u32, limit);
+        }
+        self.check_whole()
+    }
+
+    /// When the supervisor looks again by himself, in nanoseconds of the monotonic clock; 0: there never was one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn supervisor_looks_at(&self, queue: &Descriptor) -> Result<u64, Error> {
+        Ok(self.name_entry(queue.index)?.hot(LOOKS_AT)?.load(Ordering::SeqCst))
+    }
+
+    /// For the supervisor: says when he looks again. To be followed by a look at what is due.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn set_supervisor_looks_at(&self, queue: &Descriptor, nanos: u64) -> Result<(), Error> {
+        self.name_entry(queue.index)?.hot(LOOKS_AT)?.store(nanos, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The groups that may have a record of `class`, one bit each.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn hints(&self, queue: &Descriptor, class: usize) -> Result<u64, Error> {
+        Ok(self.hints_of(queue, class)?.load(Ordering::SeqCst))
+    }
+
+    /// Says that `group` may have a record of `class`. To be called after the commit that made it one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn set_hint(&self, queue: &Descriptor, class: usize, group: u32) -> Result<(), Error> {
+        // Even where it is set already: who clears it after this sees the commit.
+        self.hints_of(queue, class)?.fetch_or(1 << (group % GROUPS), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Clears the hint of `group`; whether it was set. To be called before looking at the group's records.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn clear_hint(&self, queue: &Descriptor, class: usize, group: u32) -> Result<bool, Error> {
+        let (word, bit) = (self.hints_of(queue, class)?, 1 << (group % GROUPS));
+        Ok(word.fetch_and(!bit, Ordering::SeqCst) & bit != 0)
+    }
+}

@@ -1,0 +1,376 @@
+//! The queue: tasks as records, each step of a task one commit.
+//!
+//! **States** of a task's record, and who makes which step:
+//! ```text
+//! Free ──► Pending ──► Running ──► Done ───► Free      submitter · worker · worker · who takes the result
+//!   └► Reserved ┘        │  └────► Failed ─► Free      (arguments in pages) · worker or supervisor · who takes it
+//!          ▲ Pending ◄───┘                             supervisor: the worker is dead, and was not the last attempt
+//! ```
+//! A record is used again and again; its id has the number of the turn, so who holds an old id finds another one and
+//! lets go. Every step is conditional on the very id, state, attempt and worker that it is a step of, so two who try it
+//! both cannot both make it: **a task has one end, and its end is taken once**.
+//!
+//! **Pages**: arguments or a result that do not fit into the record are written first, into free pages, each claimed and
+//! filled by one commit that says for which task and attempt; the task's own commit then names them. Pages that nobody
+//! names are found by comparing them with their task ([`Queue::sweep_pages`]).
+//!
+//! **Crash**: a submitter who dies leaves the record Free, Reserved (the supervisor frees it) or Pending. A worker who
+//! dies leaves it Pending, Running (the supervisor, who learns of the death from the kernel, makes it Pending or Failed)
+//! or ended. What is missing after a commit (hint, bell, freed pages) the supervisor makes good.
+
+pub(crate) mod ends;
+mod pages;
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use commonhold_os::clock::{monotonic_nanos, wall_micros};
+use commonhold_os::process::Identity;
+use commonhold_runtime::core::directory::Descriptor;
+use commonhold_runtime::core::queue::{Bell, GROUPS};
+use commonhold_runtime::core::schema::Decoder;
+use commonhold_runtime::core::space::Space;
+use commonhold_runtime::{Bytes, Error, Handle, Runtime, Text, Timestamp};
+
+use crate::error::PoolError;
+use crate::records::{
+    INLINE_BYTES, PAGES, Priority, Process, StoredPage, StoredTask, StoredWorker, TASKS, TaskId,
+    TaskState, WORKERS,
+};
+use crate::table::Numbered;
+
+/// The class of hints for free records, after those of the priorities; of pages the only one.
+const FREE: usize = 3;
+/// In when the supervisor looks again: he may start another worker now.
+pub(crate) const CAN_GROW: u64 = 1;
+/// The longest sleep of a worker that nobody wakes.
+const IDLE_PIECE: Duration = Duration::from_secs(1);
+
+/// What all of a process's queues share.
+#[derive(Clone)]
+pub(crate) struct Shape {
+    queue: Descriptor,
+    pages_queue: Descriptor,
+    pub(crate) tasks: Numbered<StoredTask>,
+    pages: Numbered<StoredPage>,
+    pub(crate) workers: Numbered<StoredWorker>,
+    me: Process,
+    epoch: u64,
+}
+
+impl Shape {
+    /// Finds the tables, and makes the records that are not there.
+    pub(crate) fn open(runtime: &Runtime) -> Result<Self, PoolError> {
+        for table in [TASKS, PAGES, WORKERS] {
+            if !runtime.catalogue().tables.iter().any(|t| t.name == table) {
+                return Err(PoolError::NoTables { table });
+            }
+        }
+        let handle = runtime.handle()?;
+        let queue = handle.register_queue(TASKS)?;
+        let pages_queue = handle.register_queue(PAGES)?;
+        let tasks = Numbered::open(&handle, TASKS, 't')?;
+        let pages = Numbered::open(&handle, PAGES, 'p')?;
+        let workers = Numbered::open(&handle, WORKERS, 'w')?;
+        // Who looks finds what there is, and clears what is too much.
+        for group in 0..GROUPS {
+            handle.space().set_hint(&queue, FREE, group)?;
+            handle.space().set_hint(&pages_queue, FREE, group)?;
+        }
+        let me = Identity::current().map_err(Error::from)?.into();
+        let epoch = handle.space().segment().header().store_epoch;
+        Ok(Self { queue, pages_queue, tasks, pages, workers, me, epoch })
+    }
+
+    /// The queue's words.
+    pub(crate) fn queue_words(&self) -> &Descriptor {
+        &self.queue
+    }
+}
+
+/// A task to be submitted.
+pub(crate) struct Submission<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) arguments: &'a [u8],
+    pub(crate) priority: Priority,
+    pub(crate) attempts: u64,
+    pub(crate) limit: Duration,
+}
+
+/// Why a task was not submitted.
+pub(crate) enum Refused {
+    Tasks,
+    Pages,
+    Failed(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The queue of a segment, through one participant. `Send`, not `Sync`.
+pub(crate) struct Queue {
+    pub(crate) handle: Handle,
+    pub(crate) shape: Shape,
+    cursor: Cell<u32>,
+    page_cursor: Cell<u32>,
+}
+
+impl Queue {
+    pub(crate) fn new(handle: Handle, shape: Shape) -> Self {
+        let start = u32::from(handle.entry_index()).wrapping_mul(7);
+        Self { handle, shape, cursor: Cell::new(start), page_cursor: Cell::new(start) }
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        self.handle.space()
+    }
+
+    pub(crate) fn task(&self, id: TaskId) -> Result<Option<StoredTask>, Error> {
+        if id.slot() >= self.shape.tasks.count() {
+            return Ok(None);
+        }
+        let task = self.shape.tasks.get(&self.handle, id.slot())?;
+        Ok(Some(task).filter(|t| t.task_id() == id && !t.is(TaskState::Free)))
+    }
+
+    /// Where record `slot` stands, and its priority.
+    pub(crate) fn peek(&self, slot: u32) -> Result<(i64, i64), Error> {
+        self.shape.tasks.look(&self.handle, slot, |payload| {
+            let mut fields = Decoder::new(payload);
+            let state = fields.i64().unwrap_or(-1);
+            (state, fields.i64().unwrap_or(-1))
+        })
+    }
+
+    /// Tries `attempt` on the records that hints of `class` lead to, until it gives something.
+    fn find<R>(
+        &self,
+        queue: &Descriptor,
+        class: usize,
+        count: u32,
+        cursor: &Cell<u32>,
+        mut attempt: impl FnMut(u32) -> Result<Option<R>, Error>,
+    ) -> Result<Option<R>, Error> {
+        let space = self.space();
+        let hints = space.hints(queue, class)?;
+        let mut in_group = |group: u32| {
+            let rows = count.saturating_sub(group).div_ceil(GROUPS);
+            let first = cursor.get() / GROUPS;
+            for row in 0..rows {
+                let slot = group + (first + row) % rows * GROUPS;
+                if let Some(found) = attempt(slot)? {
+                    cursor.set((slot + 1) % count.max(1));
+                    return Ok(Some(found));
+                }
+            }
+            Ok::<_, Error>(None)
+        };
+        let first = cursor.get() % GROUPS;
+        for group in (0..GROUPS).map(|step| (first + step) % GROUPS) {
+            if hints >> group & 1 == 0 {
+                continue;
+            }
+            if let Some(found) = in_group(group)? {
+                return Ok(Some(found));
+            }
+            // None: so says the look after the hint was cleared.
+            space.clear_hint(queue, class, group)?;
+            if let Some(found) = in_group(group)? {
+                space.set_hint(queue, class, group)?;
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a task on: the id that it has now.
+    pub(crate) fn submit(&self, new: &Submission<'_>) -> Result<TaskId, Refused> {
+        let inline = new.arguments.len() <= INLINE_BYTES;
+        let id = self.reserve(new, inline)?.ok_or(Refused::Tasks)?;
+        if !inline {
+            let written = self.write_pages(id, 0, new.arguments);
+            let pages = match written {
+                Ok(Some(pages)) => pages,
+                Ok(None) | Err(_) => {
+                    self.unreserve(id)?;
+                    return Err(written.err().map_or(Refused::Pages, Refused::Failed));
+                }
+            };
+            let named = pages::names(&pages);
+            let bytes = new.arguments.len() as u64;
+            self.shape.tasks.update(&self.handle, id.slot(), |task| {
+                let ours = task.task_id() == id && task.is(TaskState::Reserved);
+                task.state = TaskState::Pending.code();
+                (task.arguments_bytes, task.argument_pages) = (bytes, named);
+                ours
+            })?;
+        }
+        self.announce_pending(id, new.priority, new.limit)?;
+        Ok(id)
+    }
+
+    fn reserve(&self, new: &Submission<'_>, inline: bool) -> Result<Option<TaskId>, Error> {
+        let (now, shape) = (monotonic_nanos(), &self.shape);
+        let limit = u64::try_from(new.limit.as_nanos()).unwrap_or(u64::MAX);
+        let too_long = |error| {
+            let (table, key) = (TASKS.to_owned(), new.kind.to_owned());
+            let error =
+                commonhold_runtime::core::record::FieldError { field: "kind".to_owned(), error };
+            Error::Field { table, key, error }
+        };
+        let kind = Text::new(new.kind).map_err(too_long)?;
+        let arguments =
+            if inline { Bytes::new(new.arguments).unwrap_or_default() } else { Bytes::default() };
+        let state = if inline { TaskState::Pending } else { TaskState::Reserved };
+        let attempt = |slot: u32| {
+            if self.peek(slot)?.0 != TaskState::Free.code() {
+                return Ok(None);
+            }
+            let mut id = TaskId(0);
+            let made = shape.tasks.update(&self.handle, slot, |task| {
+                if !task.is(TaskState::Free) {
+                    return false;
+                }
+                id = TaskId::next(task.id, slot);
+                *task = StoredTask {
+                    state: state.code(),
+                    id: id.get(),
+                    kind,
+                    priority: new.priority.code(),
+                    attempts: i64::try_from(new.attempts).unwrap_or(i64::MAX),
+                    epoch: shape.epoch,
+                    submitted_at: Timestamp(wall_micros()),
+                    submitted: now,
+                    due: now.saturating_add(limit) & (u64::MAX >> 1),
+                    limit: limit & (u64::MAX >> 1),
+                    arguments_bytes: arguments.as_bytes().len() as u64,
+                    arguments,
+                    ..StoredTask::default()
+                };
+                task.set_submitter(shape.me);
+                true
+            })?;
+            Ok(made.then_some(id))
+        };
+        self.find(&shape.queue, FREE, shape.tasks.count(), &self.cursor, attempt)
+    }
+
+    fn unreserve(&self, id: TaskId) -> Result<(), Error> {
+        self.shape.tasks.update(&self.handle, id.slot(), |task| {
+            let ours = task.task_id() == id && task.is(TaskState::Reserved);
+            task.state = TaskState::Free.code();
+            ours
+        })?;
+        self.hint_free(id.slot())
+    }
+
+    /// Behind the commit that made a task Pending.
+    pub(crate) fn announce_pending(
+        &self,
+        id: TaskId,
+        priority: Priority,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let (space, queue) = (self.space(), &self.shape.queue);
+        space.set_hint(queue, priority.class(), id.slot() % GROUPS)?;
+        let woken = space.ring_ready(queue)?;
+        let looks_at = space.supervisor_looks_at(queue)?;
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let due = monotonic_nanos().saturating_add(limit);
+        if due < looks_at || (!woken && looks_at & CAN_GROW != 0) {
+            self.ring_supervisor()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn ring_supervisor(&self) -> Result<(), Error> {
+        self.space().ring_bell(&self.shape.queue, Bell::Supervisor)
+    }
+
+    pub(crate) fn ring_done(&self) -> Result<(), Error> {
+        self.space().ring_bell(&self.shape.queue, Bell::Done)
+    }
+
+    pub(crate) fn queue_words(&self) -> &Descriptor {
+        &self.shape.queue
+    }
+
+    /// The making of the segment.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.shape.epoch
+    }
+
+    /// For the supervisor: when he looks again, with [`CAN_GROW`].
+    pub(crate) fn set_looks_at(&self, at: u64) -> Result<(), Error> {
+        self.space().set_supervisor_looks_at(&self.shape.queue, at)
+    }
+
+    /// For the supervisor: somebody may have died before he set it.
+    pub(crate) fn hint_pending(&self, id: TaskId, priority: Priority) -> Result<(), Error> {
+        let (space, group) = (self.space(), id.slot() % GROUPS);
+        if space.hints(&self.shape.queue, priority.class())? >> group & 1 == 0 {
+            space.set_hint(&self.shape.queue, priority.class(), group)?;
+            space.ring_ready(&self.shape.queue)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn hint_free(&self, slot: u32) -> Result<(), Error> {
+        self.space().set_hint(&self.shape.queue, FREE, slot % GROUPS)
+    }
+
+    /// The first task that waits, made `worker`'s; `None`: there is none.
+    pub(crate) fn claim(&self, worker: u32) -> Result<Option<StoredTask>, Error> {
+        for priority in Priority::ALL {
+            let claim = |slot| self.claim_record(slot, priority, worker);
+            let count = self.shape.tasks.count();
+            let class = priority.class();
+            if let Some(task) = self.find(&self.shape.queue, class, count, &self.cursor, claim)? {
+                return Ok(Some(task));
+            }
+        }
+        Ok(None)
+    }
+
+    fn claim_record(
+        &self,
+        slot: u32,
+        priority: Priority,
+        worker: u32,
+    ) -> Result<Option<StoredTask>, Error> {
+        let pending = (TaskState::Pending.code(), priority.code());
+        if self.peek(slot)? != pending {
+            return Ok(None);
+        }
+        let now = monotonic_nanos();
+        let mut claimed = None;
+        let epoch = self.shape.epoch;
+        let made = self.shape.tasks.update(&self.handle, slot, |task| {
+            // What is past its time, or of another boot, is the supervisor's.
+            let stale = task.epoch != epoch || task.due <= now;
+            if (task.state, task.priority) != pending || stale || task.cancelled {
+                return false;
+            }
+            task.state = TaskState::Running.code();
+            task.attempt += 1;
+            task.started = now;
+            (task.worker, task.worker_pid) = (worker.into(), self.shape.me.pid);
+            claimed = Some(task.clone());
+            true
+        })?;
+        Ok(claimed.filter(|_| made))
+    }
+
+    /// Where to wait for something to do: to be asked before looking.
+    pub(crate) fn listen_ready(&self) -> Result<u64, Error> {
+        self.space().listen_ready(&self.shape.queue)
+    }
+
+    /// Waits for something to do, if nobody has rung since `heard`.
+    pub(crate) fn sleep_ready(&self, heard: u64) -> Result<(), Error> {
+        self.space().sleep_ready(&self.shape.queue, heard, IDLE_PIECE)
+    }
+}

@@ -1,0 +1,243 @@
+//! The supervisor: one thread of one process, which starts workers and looks after them and their tasks.
+//!
+//! **One at a time**: it holds the guard `workers` as long as it runs; the kernel says when a holder is dead.
+//!
+//! **Deaths** are learnt from pidfds, so at once. A worker's task is touched only when its death is proved: then the
+//! task waits again, or has failed. Workers end with their supervisor (PDEATHSIG, and a look at the parent before the
+//! first task); a new supervisor waits until the kernel says that they are all dead before it looks at their tasks.
+//!
+//! **Looks** at all tasks come when somebody rings, when a worker has died, when something is due, and each second: past
+//! its time, cancelled, left by a dead submitter. A submitter rings when his task is due before the next look, which
+//! the supervisor has said in the queue's words, or when nobody was idle and there may be more workers.
+//!
+//! **Crash**: whatever the supervisor has not done the next one does; it keeps nothing that is not in the records, but
+//! for how often workers died before they were ready.
+
+mod child;
+mod look;
+mod staff;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use commonhold_os::process::Liveness;
+use commonhold_runtime::core::queue::Bell;
+use commonhold_runtime::core::space::Space;
+use commonhold_runtime::{Error, Guard, GuardOptions, Handle};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::error::PoolError;
+use crate::pool::{PoolOptions, SUPERVISOR};
+use crate::queue::{Queue, Shape};
+use look::Warden;
+
+/// The longest time between two looks at all tasks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a new supervisor waits for the workers of the one before to be dead.
+const LEFT_OVER: Duration = Duration::from_secs(10);
+/// How long a supervisor that is just dying is waited for.
+const TAKE_OVER: Duration = Duration::from_secs(2);
+
+/// What the pool and its threads share.
+struct Control {
+    event: EventFd,
+    /// Until when workers may finish; set when they are to stop.
+    stop: Mutex<Option<Instant>>,
+    ended: AtomicBool,
+}
+
+/// The threads of a supervisor.
+pub(crate) struct Supervisor {
+    control: Arc<Control>,
+    space: Arc<Space>,
+    shape: Shape,
+    thread: Option<JoinHandle<Result<u32, PoolError>>>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Supervisor")
+    }
+}
+
+impl Control {
+    fn until(&self) -> Option<Instant> {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        // Fails only when it has been rung 2^64 times already.
+        let _ = self.event.write(1);
+    }
+}
+
+fn system(what: &'static str, error: impl Into<std::io::Error>) -> PoolError {
+    PoolError::System { what, error: error.into() }
+}
+
+impl Supervisor {
+    /// Takes the guard and starts the least workers; returns when that is done.
+    pub(crate) fn start(
+        space: &Arc<Space>,
+        shape: Shape,
+        options: PoolOptions,
+        segment: String,
+    ) -> Result<Self, PoolError> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let event = EventFd::from_value_and_flags(0, flags)
+            .map_err(|e| system("make an eventfd for the supervisor", e))?;
+        let control = Control { event, stop: Mutex::new(None), ended: AtomicBool::new(false) };
+        let control = Arc::new(control);
+        let (report, started) = sync_channel(1);
+        let thread = {
+            let (space, shape, control) = (Arc::clone(space), shape.clone(), Arc::clone(&control));
+            let work = move || supervise(&space, shape, &options, &segment, &control, &report);
+            let named = std::thread::Builder::new().name("commonhold-pool".to_owned());
+            named.spawn(work).map_err(|e| system("start the supervisor's thread", e))?
+        };
+        let mut supervisor =
+            Self { control, space: Arc::clone(space), shape, thread: Some(thread), listener: None };
+        if started.recv().is_err() {
+            // It ended before it was ready, and says why.
+            supervisor.join()?;
+            return Err(system("start the supervisor's thread", std::io::ErrorKind::Other));
+        }
+        supervisor.listener = Some(supervisor.listen()?);
+        Ok(supervisor)
+    }
+
+    /// The thread that turns rings of the queue's bell, which processes share, into events of this one.
+    fn listen(&self) -> Result<JoinHandle<()>, PoolError> {
+        let (control, space) = (Arc::clone(&self.control), Arc::clone(&self.space));
+        let queue = self.shape.queue_words().clone();
+        let listen = move || {
+            while !control.ended.load(Ordering::Acquire) {
+                let Ok(heard) = space.listen_bell(&queue, Bell::Supervisor) else { break };
+                control.wake();
+                if space.sleep_bell(&queue, Bell::Supervisor, heard, LOOK_EVERY).is_err() {
+                    break;
+                }
+            }
+        };
+        let named = std::thread::Builder::new().name("commonhold-bell".to_owned());
+        named.spawn(listen).map_err(|e| system("start the thread for the supervisor's bell", e))
+    }
+
+    /// Ends the workers, and this.
+    pub(crate) fn stop(mut self, limit: Duration) -> Result<(), PoolError> {
+        match self.end(limit)? {
+            0 => Ok(()),
+            killed => {
+                let what = format!(
+                    "{killed} workers to end; they were killed, and their tasks wait again"
+                );
+                Err(PoolError::TimedOut { what, limit })
+            }
+        }
+    }
+
+    /// How many workers were killed.
+    fn end(&mut self, limit: Duration) -> Result<u32, PoolError> {
+        let until = Instant::now() + limit;
+        *self.control.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        self.control.wake();
+        let ended = self.join();
+        self.control.ended.store(true, Ordering::Release);
+        // In a segment that is cut nobody sleeps.
+        let _ = self.space.ring_bell(self.shape.queue_words(), Bell::Supervisor);
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+        ended
+    }
+
+    fn join(&mut self) -> Result<u32, PoolError> {
+        let Some(thread) = self.thread.take() else { return Ok(0) };
+        let panicked =
+            |_| Err(system("go on: the supervisor's thread panicked", std::io::ErrorKind::Other));
+        thread.join().unwrap_or_else(panicked)
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            let _ = self.end(Duration::ZERO);
+        }
+    }
+}
+
+/// The supervisor's thread; how many workers were killed in the end.
+fn supervise(
+    space: &Arc<Space>,
+    shape: Shape,
+    options: &PoolOptions,
+    segment: &str,
+    control: &Control,
+    report: &SyncSender<()>,
+) -> Result<u32, PoolError> {
+    let handle = Handle::open(space)?;
+    let guard = Guard::new(&handle, SUPERVISOR, &GuardOptions::new())?;
+    let queue = Queue::new(Handle::open(space)?, shape);
+    let section = || -> Result<u32, PoolError> {
+        let mut warden = Warden::new(&queue, options, segment)?;
+        warden.take_over(LEFT_OVER)?;
+        warden.grow()?;
+        let _ = report.send(());
+        let kept = keep(&mut warden, control);
+        let killed = warden.end(control.until().filter(|_| kept.is_ok()));
+        kept?;
+        killed
+    };
+    // A holder that is just dying is waited for, one that lives is not.
+    let limit = if is_held_by_living(space)?.is_some() { Duration::ZERO } else { TAKE_OVER };
+    match guard.with_within(limit, |_| section()) {
+        Ok(done) => done,
+        Err(Error::Timeout { .. }) => {
+            let pid = is_held_by_living(space)?.unwrap_or_default();
+            Err(PoolError::Supervised { pid })
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn is_held_by_living(space: &Space) -> Result<Option<u32>, Error> {
+    let guard = space.guards()?.into_iter().find(|guard| guard.name == SUPERVISOR);
+    let holder = guard.and_then(|g| g.holder).and_then(|entry| space.identity_of(entry));
+    Ok(holder.filter(|h| h.find().0 != Liveness::Dead).map(|h| h.pid))
+}
+
+/// Runs until it is to stop.
+fn keep(warden: &mut Warden<'_>, control: &Control) -> Result<(), PoolError> {
+    while control.until().is_none() {
+        let next = warden.look()?;
+        wait(warden, control, next);
+        warden.bury_dead()?;
+        warden.read_outputs();
+    }
+    Ok(())
+}
+
+/// Sleeps until something happens, at most until `next`.
+fn wait(warden: &Warden<'_>, control: &Control, next: Instant) {
+    let descriptors: Vec<BorrowedFd<'_>> =
+        std::iter::once(control.event.as_fd()).chain(warden.descriptors()).collect();
+    sleep(&descriptors, next);
+    let _ = control.event.read();
+}
+
+/// Sleeps until one of the descriptors can be read, at most until `until`.
+fn sleep(descriptors: &[BorrowedFd<'_>], until: Instant) {
+    let left = until.saturating_duration_since(Instant::now()).min(LOOK_EVERY);
+    // Rounded up, so that what is due then is due when it looks.
+    let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO);
+    let mut polled: Vec<PollFd<'_>> =
+        descriptors.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    let _ = poll(&mut polled, left);
+}

@@ -1,0 +1,303 @@
+//! What the supervisor does: looks at tasks and workers, starts, kills, buries.
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use commonhold_os::clock::monotonic_nanos;
+use commonhold_os::process::{Identity, Liveness};
+use commonhold_runtime::Error;
+
+use super::child::Worker;
+use super::{LOOK_EVERY, sleep};
+use crate::error::{PoolError, Reason};
+use crate::metrics::{PoolMetrics, TaskMetrics};
+use crate::pool::PoolOptions;
+use crate::queue::ends::fit;
+use crate::queue::{CAN_GROW, Queue};
+use crate::records::{Priority, StoredTask, TaskId, TaskState, WorkerState};
+
+/// How long a task that was cancelled may go on before its worker is killed.
+const GRACE: Duration = Duration::from_millis(100);
+/// The supervisor's state.
+pub(super) struct Warden<'a> {
+    pub(super) queue: &'a Queue,
+    pub(super) options: &'a PoolOptions,
+    pub(super) segment: &'a str,
+    pub(super) workers: Vec<Worker>,
+    metrics: TaskMetrics<'a>,
+    pub(super) pool: PoolMetrics<'a>,
+    /// Workers that were buried since the last look, by record and process id.
+    pub(super) buried: HashMap<(u64, u64), Buried>,
+    /// Workers that died one after the other before any was ready.
+    pub(super) stillborn: u32,
+    /// No worker is started before.
+    pub(super) start_after: Instant,
+    /// Why the last one could not be started, or died before it was ready.
+    pub(super) no_workers: String,
+    /// Since when there are too many idle workers.
+    pub(super) spare_since: Option<Instant>,
+    /// When submitters were last looked at.
+    submitters_seen: Instant,
+    /// Cancelled tasks that run, and when that was first seen.
+    cancelled: HashMap<TaskId, Instant>,
+}
+
+/// A worker that has ended.
+pub(super) struct Buried {
+    pub(super) how: String,
+    pub(super) killed_for: Option<(TaskId, Reason)>,
+}
+
+/// What a look at all tasks found.
+pub(super) struct Seen {
+    now: u64,
+    pending: u32,
+    /// The records of workers that have a task.
+    busy: BTreeSet<u32>,
+    /// The next time at which something is due.
+    due: u64,
+    looks_at_submitters: bool,
+    /// Whether submitters are there, as far as it was asked.
+    alive: HashMap<u64, bool>,
+}
+
+impl<'a> Warden<'a> {
+    pub(super) fn new(
+        queue: &'a Queue,
+        options: &'a PoolOptions,
+        segment: &'a str,
+    ) -> Result<Self, PoolError> {
+        Ok(Self {
+            queue,
+            options,
+            segment,
+            workers: Vec::new(),
+            metrics: TaskMetrics::new(&queue.handle)?,
+            pool: PoolMetrics::new(&queue.handle)?,
+            buried: HashMap::new(),
+            stillborn: 0,
+            start_after: Instant::now(),
+            no_workers: String::new(),
+            spare_since: None,
+            submitters_seen: Instant::now(),
+            cancelled: HashMap::new(),
+        })
+    }
+
+    /// What to sleep on.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.workers.iter().flat_map(Worker::descriptors)
+    }
+
+    /// Waits until the workers of the supervisor before are dead, and makes their records free.
+    pub(super) fn take_over(&mut self, limit: Duration) -> Result<(), PoolError> {
+        let (queue, begin) = (self.queue, Instant::now());
+        for slot in 0..queue.shape.workers.count() {
+            let worker = queue.shape.workers.get(&queue.handle, slot)?;
+            if worker.state() == WorkerState::Gone {
+                continue;
+            }
+            // Who is not ready yet has no task, and finds in his record that he has come too late.
+            if worker.state() == WorkerState::Ready {
+                let process: Identity = worker.process();
+                loop {
+                    let (liveness, pidfd) = process.find();
+                    if liveness == Liveness::Dead {
+                        break;
+                    }
+                    let waited = begin.elapsed();
+                    if waited > limit {
+                        return Err(PoolError::LeftOver { pid: worker.pid, waited });
+                    }
+                    let until = begin + limit;
+                    match &pidfd {
+                        Some(pidfd) => sleep(&[std::os::fd::AsFd::as_fd(pidfd)], until),
+                        None => sleep(&[], Instant::now() + Duration::from_millis(10)),
+                    }
+                }
+            }
+            queue.shape.workers.update(&queue.handle, slot, |now| {
+                let same = now.turn == worker.turn;
+                now.state = WorkerState::Gone.code();
+                now.last_end = fit("ended with its supervisor");
+                same
+            })?;
+        }
+        self.scan()?;
+        Ok(queue.sweep_pages()?)
+    }
+
+    /// Looks at everything, and does what is to be done; when to look again.
+    pub(super) fn look(&mut self) -> Result<Instant, PoolError> {
+        let seen = self.scan()?;
+        let (begin, running) = (Instant::now(), seen.busy.len() as u32);
+        self.start_workers(seen.pending.saturating_add(running))?;
+        self.retire(&seen.busy)?;
+        let alive = self.workers.len() as u32;
+        self.pool.size.set(alive.into())?;
+        self.pool.busy.set(running.into())?;
+        self.pool.idle.set(alive.saturating_sub(running).into())?;
+        self.pool.queued.set(seen.pending.into())?;
+        let wants = seen.pending > 0 && alive < self.options.max;
+        let mut next = begin + LOOK_EVERY;
+        if wants {
+            next = next.min(self.start_after.max(begin + Duration::from_millis(1)));
+        }
+        let left = next.saturating_duration_since(begin).as_nanos() as u64;
+        let at = seen.due.min(seen.now.saturating_add(left));
+        let can_grow = if alive < self.options.max { CAN_GROW } else { 0 };
+        self.queue.set_looks_at((at & !CAN_GROW) | can_grow)?;
+        Ok(begin + Duration::from_nanos(at.saturating_sub(seen.now)))
+    }
+
+    /// Looks at all tasks.
+    pub(super) fn scan(&mut self) -> Result<Seen, PoolError> {
+        let looks_at_submitters = self.submitters_seen.elapsed() >= LOOK_EVERY;
+        if looks_at_submitters {
+            self.submitters_seen = Instant::now();
+        }
+        let mut seen = Seen {
+            now: monotonic_nanos(),
+            pending: 0,
+            busy: BTreeSet::new(),
+            due: u64::MAX >> 1,
+            looks_at_submitters,
+            alive: HashMap::new(),
+        };
+        // Who submits from here on rings, unless it is seen below.
+        self.queue.set_looks_at(u64::MAX)?;
+        let died = !self.buried.is_empty();
+        for slot in 0..self.queue.shape.tasks.count() {
+            if self.queue.peek(slot)?.0 != TaskState::Free.code() {
+                let task = self.queue.shape.tasks.get(&self.queue.handle, slot)?;
+                self.look_at(&task, &mut seen)?;
+            }
+        }
+        self.cancelled.retain(|_, since| since.elapsed() < LOOK_EVERY * 2);
+        self.buried.clear();
+        if died {
+            self.queue.sweep_pages()?;
+        }
+        Ok(seen)
+    }
+
+    fn look_at(&mut self, task: &StoredTask, seen: &mut Seen) -> Result<(), Error> {
+        if task.epoch != self.queue.epoch() {
+            // Of a segment before this one, whose workers are gone: its times mean nothing here.
+            return self.queue.renew(task, seen.now);
+        }
+        match TaskState::from_code(task.state) {
+            Some(TaskState::Reserved) if self.is_abandoned(task, seen) => {
+                self.queue.release(task.task_id(), |now| now.is(TaskState::Reserved)).map(drop)
+            }
+            Some(TaskState::Pending) => self.look_at_pending(task, seen),
+            Some(TaskState::Running) => self.look_at_running(task, seen),
+            Some(TaskState::Done | TaskState::Failed) => {
+                let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
+                let old = task.ended.saturating_add(keep) <= seen.now;
+                if old && self.is_abandoned(task, seen) {
+                    let ended = task.ended;
+                    self.queue.release(task.task_id(), |now| now.ended == ended)?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the task's submitter is dead.
+    fn is_abandoned(&self, task: &StoredTask, seen: &mut Seen) -> bool {
+        if !seen.looks_at_submitters {
+            return false;
+        }
+        let alive = || task.submitter().find().0 != Liveness::Dead;
+        !*seen.alive.entry(task.submitter ^ task.submitter_start << 22).or_insert_with(alive)
+    }
+
+    fn fail(
+        &self,
+        task: &StoredTask,
+        same: impl Fn(&StoredTask) -> bool,
+        reason: &Reason,
+    ) -> Result<(), Error> {
+        if self.queue.fail_if(task.task_id(), same, reason)? {
+            self.metrics.count_error(reason)?;
+        }
+        Ok(())
+    }
+
+    fn look_at_pending(&mut self, task: &StoredTask, seen: &mut Seen) -> Result<(), Error> {
+        let reason = if task.cancelled {
+            Reason::Cancelled
+        } else if task.due <= seen.now {
+            self.too_late(task, "it waited for a worker")
+        } else {
+            seen.pending += 1;
+            seen.due = seen.due.min(task.due);
+            let class = Priority::from_code(task.priority);
+            return self.queue.hint_pending(task.task_id(), class);
+        };
+        self.fail(task, |now| now.is(TaskState::Pending), &reason)
+    }
+
+    fn look_at_running(&mut self, task: &StoredTask, seen: &mut Seen) -> Result<(), Error> {
+        let (id, now) = (task.task_id(), seen.now);
+        let late = task.due <= now;
+        let reason = if late && !task.cancelled {
+            self.too_late(task, "it ran, and its worker was killed")
+        } else {
+            Reason::Cancelled
+        };
+        let is_his = |w: &&mut Worker| {
+            (u64::from(w.slot), u64::from(w.pid())) == (task.worker, task.worker_pid)
+        };
+        let Some(worker) = self.workers.iter_mut().find(is_his) else {
+            return self.after_death(task, now);
+        };
+        seen.busy.insert(worker.slot);
+        if !late && !task.cancelled {
+            seen.due = seen.due.min(task.due);
+            return Ok(());
+        }
+        let grace =
+            GRACE.saturating_sub(self.cancelled.entry(id).or_insert_with(Instant::now).elapsed());
+        if task.cancelled && !late && !grace.is_zero() {
+            seen.due = seen.due.min(now.saturating_add(grace.as_nanos() as u64));
+        } else if worker.killed_for.is_none() {
+            worker.killed_for = Some((id, reason));
+            worker.kill();
+        }
+        Ok(())
+    }
+
+    /// The worker that had the task is dead: it waits again, or has failed.
+    fn after_death(&self, task: &StoredTask, now: u64) -> Result<(), Error> {
+        let buried = self.buried.get(&(task.worker, task.worker_pid));
+        let (id, killed_for) = (task.task_id(), buried.and_then(|b| b.killed_for.as_ref()));
+        let how = buried.map_or("was killed with its supervisor", |b| b.how.as_str());
+        let attempts = task.attempt.cast_unsigned();
+        let reason = match killed_for {
+            Some((of, reason)) if *of == id => reason.clone(),
+            _ if task.cancelled => Reason::Cancelled,
+            _ if task.due <= now => self.too_late(task, &format!("its worker {how}")),
+            // It came to a worker that was just killed for another one's sake.
+            Some(_) => return self.queue.requeue(task, false).map(drop),
+            None if task.attempt < task.attempts => {
+                return self.queue.requeue(task, true).map(drop);
+            }
+            None => Reason::WorkerDied { attempts, how: how.to_owned() },
+        };
+        let attempt = task.attempt;
+        self.fail(task, |now| now.is(TaskState::Running) && now.attempt == attempt, &reason)
+    }
+
+    fn too_late(&self, task: &StoredTask, why: &str) -> Reason {
+        let ms = task.limit / 1_000_000;
+        let no_workers = match &self.no_workers {
+            text if text.is_empty() || task.is(TaskState::Running) => String::new(),
+            text => format!("; no worker could be started: {text}"),
+        };
+        Reason::Deadline(format!("it did not end within its {ms} ms; {why}{no_workers}"))
+    }
+}

@@ -1,0 +1,199 @@
+//! Starting, retiring and burying workers.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use commonhold_os::clock::wall_micros;
+use commonhold_runtime::{Error, Timestamp};
+
+use super::child::Worker;
+use super::look::{Buried, Warden};
+use super::sleep;
+use crate::error::PoolError;
+use crate::queue::ends::fit;
+use crate::records::WorkerState;
+use crate::worker::Order;
+
+/// The first wait after a worker died before it was ready; it doubles with each.
+const BACK_OFF: Duration = Duration::from_millis(20);
+/// The longest such wait.
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// How long a killed worker is waited for.
+const KILLED: Duration = Duration::from_secs(5);
+
+impl Warden<'_> {
+    /// The first workers, of which the first must start.
+    pub(super) fn grow(&mut self) -> Result<(), PoolError> {
+        while (self.workers.len() as u32) < self.options.min {
+            self.start_worker()?;
+        }
+        Ok(())
+    }
+
+    /// Starts workers, so that there is one for each of `tasks`, as far as the options allow.
+    pub(super) fn start_workers(&mut self, tasks: u32) -> Result<(), PoolError> {
+        let wanted = tasks.clamp(self.options.min, self.options.max);
+        while (self.workers.iter().filter(|w| !w.stops).count() as u32) < wanted
+            && (self.workers.len() as u32) < self.options.max
+            && Instant::now() >= self.start_after
+        {
+            match self.start_worker() {
+                Ok(()) => {}
+                Err(PoolError::Runtime(e)) => return Err(e.into()),
+                // It may be possible later: too many processes, too few descriptors.
+                Err(e) => self.back_off(e.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn start_worker(&mut self) -> Result<(), PoolError> {
+        let (queue, mut turn) = (self.queue, 0);
+        let taken: BTreeSet<u32> = self.workers.iter().map(|w| w.slot).collect();
+        let free = (0..queue.shape.workers.count()).find(|slot| !taken.contains(slot));
+        let Some(slot) = free else { return Ok(()) };
+        queue.shape.workers.update(&queue.handle, slot, |worker| {
+            worker.turn = (worker.turn + 1) & (u64::MAX >> 1);
+            turn = worker.turn;
+            worker.state = WorkerState::Starting.code();
+            worker.stop = false;
+            worker.set_process(Default::default());
+            worker.started_at = Timestamp(wall_micros());
+            true
+        })?;
+        let order = Order {
+            segment: self.segment.to_owned(),
+            slot,
+            turn,
+            supervisor: std::process::id(),
+            memory: self.options.memory,
+        };
+        match Worker::start(self.options, &order) {
+            Ok(worker) => {
+                self.workers.push(worker);
+                Ok(())
+            }
+            Err(e) => {
+                self.record_end(slot, "could not be started")?;
+                Err(e)
+            }
+        }
+    }
+
+    fn back_off(&mut self, why: String) {
+        let wait = BACK_OFF.saturating_mul(1 << self.stillborn.min(16)).min(BACK_OFF_MAX);
+        self.start_after = Instant::now() + wait;
+        self.stillborn = self.stillborn.saturating_add(1);
+        self.no_workers = why;
+    }
+
+    /// Tells workers to stop that have had nothing to do for a while; `busy` are those that have.
+    pub(super) fn retire(&mut self, busy: &BTreeSet<u32>) -> Result<(), PoolError> {
+        let staying = self.workers.iter().filter(|w| !w.stops).count() as u32;
+        let kept = (busy.len() as u32).saturating_add(self.options.idle).max(self.options.min);
+        let surplus = staying.saturating_sub(kept);
+        if surplus == 0 {
+            self.spare_since = None;
+            return Ok(());
+        }
+        if self.spare_since.get_or_insert_with(Instant::now).elapsed() < self.options.idle_time {
+            return Ok(());
+        }
+        let idle = self.workers.iter().filter(|w| !w.stops && !busy.contains(&w.slot));
+        let mut slots: Vec<u32> = idle.map(|w| w.slot).collect();
+        slots.sort_unstable();
+        for slot in slots.into_iter().rev().take(surplus as usize) {
+            self.tell_to_stop(slot)?;
+        }
+        self.spare_since = None;
+        Ok(self.queue.space().ring_ready_all(self.queue.queue_words())?)
+    }
+
+    fn tell_to_stop(&mut self, slot: u32) -> Result<(), Error> {
+        let queue = self.queue;
+        queue.shape.workers.update(&queue.handle, slot, |worker| {
+            worker.stop = true;
+            true
+        })?;
+        self.workers.iter_mut().filter(|w| w.slot == slot).for_each(|w| w.stops = true);
+        Ok(())
+    }
+
+    pub(super) fn read_outputs(&mut self) {
+        self.workers.iter_mut().for_each(Worker::read_output);
+    }
+
+    /// Takes leave of workers that have ended. Their tasks are the next look's.
+    pub(super) fn bury_dead(&mut self) -> Result<(), PoolError> {
+        let mut at = 0;
+        while let Some(worker) = self.workers.get_mut(at) {
+            let Some(status) = worker.ended() else {
+                at += 1;
+                continue;
+            };
+            worker.read_output();
+            let how = worker.how(status);
+            let (slot, key) = (worker.slot, (worker.slot.into(), worker.pid().into()));
+            let killed_for = worker.killed_for.take();
+            let told = worker.stops;
+            self.workers.swap_remove(at);
+            let was_ready = self.record_end(slot, &how)?;
+            if !told {
+                self.pool.died.inc()?;
+            }
+            if was_ready {
+                (self.stillborn, self.no_workers) = (0, String::new());
+            } else if !told {
+                self.back_off(format!("the last one {how}"));
+            }
+            self.buried.insert(key, Buried { how, killed_for });
+        }
+        Ok(())
+    }
+
+    /// Writes down that the process of a worker's record has ended; whether it had been ready.
+    fn record_end(&self, slot: u32, how: &str) -> Result<bool, Error> {
+        let (queue, mut was_ready) = (self.queue, false);
+        queue.shape.workers.update(&queue.handle, slot, |worker| {
+            was_ready = worker.state() == WorkerState::Ready;
+            worker.state = WorkerState::Gone.code();
+            worker.stop = false;
+            worker.last_end = fit(how);
+            true
+        })?;
+        Ok(was_ready)
+    }
+
+    /// Ends all workers: those that have not ended by `until`, if it is given, are killed; how many that were.
+    pub(super) fn end(&mut self, until: Option<Instant>) -> Result<u32, PoolError> {
+        let slots: Vec<u32> = self.workers.iter().map(|w| w.slot).collect();
+        for slot in slots {
+            self.tell_to_stop(slot)?;
+        }
+        self.queue.space().ring_ready_all(self.queue.queue_words())?;
+        if let Some(until) = until {
+            self.wait_for_ends(until)?;
+        }
+        let killed = self.workers.len() as u32;
+        self.workers.iter_mut().for_each(Worker::kill);
+        self.wait_for_ends(Instant::now() + KILLED)?;
+        self.scan()?;
+        self.queue.set_looks_at(0)?;
+        for gauge in [&self.pool.size, &self.pool.busy, &self.pool.idle] {
+            gauge.set(0.0)?;
+        }
+        Ok(killed)
+    }
+
+    fn wait_for_ends(&mut self, until: Instant) -> Result<(), PoolError> {
+        loop {
+            self.bury_dead()?;
+            self.read_outputs();
+            if self.workers.is_empty() || Instant::now() >= until {
+                return Ok(());
+            }
+            let descriptors: Vec<_> = self.descriptors().collect();
+            sleep(&descriptors, until);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Records that are made once and used again and again: a fixed number of them, found by number.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use commonhold_runtime::core::read::Snapshot;
+use commonhold_runtime::core::schema::{Decoder, Encoder};
+use commonhold_runtime::core::wait::Deadline;
+use commonhold_runtime::{Error, Handle, Record, RecordRef, UpdateError};
+
+/// Why a change was not made: the closure refused, or the record cannot hold it.
+pub(crate) enum Stop {
+    Refused,
+    Failed(Error),
+}
+
+/// The records of one table, by number.
+pub(crate) struct Numbered<T> {
+    position: usize,
+    prefix: char,
+    width: usize,
+    refs: Arc<[RecordRef]>,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Numbered<T> {
+    fn clone(&self) -> Self {
+        let refs = Arc::clone(&self.refs);
+        let (position, prefix, width) = (self.position, self.prefix, self.width);
+        Self { position, prefix, width, refs, records: PhantomData }
+    }
+}
+
+impl<T: Record + Default> Numbered<T> {
+    /// Finds the records of `table`, and makes those that are not there.
+    pub(crate) fn open(handle: &Handle, table: &str, prefix: char) -> Result<Self, Error> {
+        let space = handle.space();
+        let position = space.find_table(table)?;
+        let slots = space.catalogue().tables.get(position).map_or(0, |t| t.slots);
+        let width = 7;
+        let mut payload = Vec::new();
+        T::default().encode(&mut Encoder::new(&mut payload)).map_err(|e| field(table, e))?;
+        let mut refs = Vec::with_capacity(slots as usize);
+        for number in 0..slots {
+            use commonhold_runtime::core::Inserted::{Committed, Exists};
+            refs.push(match handle.insert(position, &key(prefix, width, number), &payload)? {
+                Committed(committed) => committed.record,
+                Exists(record) => record,
+            });
+        }
+        Ok(Self { position, prefix, width, refs: refs.into(), records: PhantomData })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.refs.len() as u32
+    }
+
+    fn at(&self, number: u32) -> Result<RecordRef, Error> {
+        let record = self.refs.get(number as usize).copied();
+        record.ok_or(Error::Corrupt { what: "a record's number", offset: 0, found: number.into() })
+    }
+
+    fn gone(&self, number: u32) -> Error {
+        let table = "of the queue".to_owned();
+        Error::NotFound { table, key: key(self.prefix, self.width, number) }
+    }
+
+    /// What `use_it` makes of the payload of record `number`.
+    pub(crate) fn look<R>(
+        &self,
+        handle: &Handle,
+        number: u32,
+        use_it: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, Error> {
+        let read = handle.read_at(self.position, self.at(number)?, |seen| use_it(&seen.payload))?;
+        read.ok_or_else(|| self.gone(number))
+    }
+
+    /// Record `number`.
+    pub(crate) fn get(&self, handle: &Handle, number: u32) -> Result<T, Error> {
+        self.look(handle, number, decode)?
+    }
+
+    /// Changes record `number` as one commit, unless `change` says no; whether it was changed.
+    pub(crate) fn update(
+        &self,
+        handle: &Handle,
+        number: u32,
+        mut change: impl FnMut(&mut T) -> bool,
+    ) -> Result<bool, Error> {
+        self.exchange(handle, number, |now, next| {
+            let mut state = decode::<T>(now).map_err(Stop::Failed)?;
+            if !change(&mut state) {
+                return Err(Stop::Refused);
+            }
+            state.encode(&mut Encoder::new(next)).map_err(|e| Stop::Failed(field("tasks", e)))
+        })
+    }
+
+    /// Like [`Numbered::update`], on bytes.
+    pub(crate) fn exchange(
+        &self,
+        handle: &Handle,
+        number: u32,
+        change: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), Stop>,
+    ) -> Result<bool, Error> {
+        match handle.update_at(self.position, self.at(number)?, change) {
+            Ok(Some(_)) => Ok(true),
+            Ok(None) => Err(self.gone(number)),
+            Err(UpdateError::Refused(Stop::Refused)) => Ok(false),
+            Err(UpdateError::Refused(Stop::Failed(e)) | UpdateError::Failed(e)) => Err(e),
+        }
+    }
+
+    /// Waits until `ready` holds of record `number`; false when `deadline` passed first.
+    pub(crate) fn wait(
+        &self,
+        handle: &Handle,
+        number: u32,
+        deadline: &Deadline,
+        mut ready: impl FnMut(&T) -> bool,
+    ) -> Result<bool, Error> {
+        let left = deadline.left().unwrap_or_default();
+        let look = |seen: &Snapshot| Ok(ready(&decode(&seen.payload)?).then_some(()));
+        match handle.wait_for(self.position, &key(self.prefix, self.width, number), left, look) {
+            Ok(()) => Ok(true),
+            Err(Error::Timeout { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn key(prefix: char, width: usize, number: u32) -> String {
+    format!("{prefix}{number:0width$}")
+}
+
+fn decode<T: Record>(payload: &[u8]) -> Result<T, Error> {
+    let damaged = |at: usize| Error::Corrupt { what: "a payload", offset: 0, found: at as u64 };
+    T::decode(&mut Decoder::new(payload)).map_err(|e| damaged(e.at))
+}
+
+fn field(table: &str, error: commonhold_runtime::core::record::FieldError) -> Error {
+    Error::Field { table: table.to_owned(), key: String::new(), error }
+}
