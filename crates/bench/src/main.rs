@@ -35,6 +35,7 @@ impl Effort {
 }
 
 fn main() -> ExitCode {
+    commonhold::workers::init(&pool::ours::kinds());
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [first, rest @ ..] = args.as_slice()
         && first == worker::WORKER

@@ -1,6 +1,7 @@
 //! Worker pools: what they are given to do, and the way that all are measured.
 
 pub(crate) mod homemade;
+pub(crate) mod ours;
 pub(crate) mod piscina;
 pub(crate) mod task;
 
@@ -18,6 +19,10 @@ pub(crate) trait Pool {
     fn submit(&mut self, kind: Kind, task: Vec<u8>) -> Outcome;
     /// Waits for a result that was not given yet.
     fn finished(&mut self) -> Outcome<Vec<u8>>;
+    /// Waits until it does nothing more, so that it does not disturb the next one.
+    fn settle(&self) -> Outcome {
+        Ok(())
+    }
 }
 
 /// How tasks are handed out.

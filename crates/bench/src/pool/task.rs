@@ -36,8 +36,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Empty, Self::Transform, Self::Track];
+
     pub(crate) fn of(byte: u8) -> Option<Self> {
-        [Self::Empty, Self::Transform, Self::Track].into_iter().find(|kind| *kind as u8 == byte)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 
     pub(crate) fn name(self) -> &'static str {

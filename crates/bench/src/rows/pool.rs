@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use crate::pool::homemade::{Homemade, Transport};
+use crate::pool::ours::{Ours, Store};
 use crate::pool::piscina::Piscina;
 use crate::pool::task::Tasks;
 use crate::pool::{Inline, Load, Pool, Run, drive};
@@ -56,6 +57,7 @@ impl Way<'_> {
             Self::Pool(pool, pids) => {
                 let watch = Watch::start(pids)?;
                 let run = drive(pool.as_mut(), tasks, load)?;
+                pool.settle()?;
                 (run, watch.share(pids)?)
             }
             Self::Node(piscina, threads) => {
@@ -115,11 +117,18 @@ fn beside(
         Ok(piscina) => Way::Node(piscina, workers),
         Err(why) => Way::Missing(why),
     };
+    let ours = |name, store| {
+        let pool = Ours::start(store, workers)?;
+        let pids = pool.pids()?;
+        Ok::<_, crate::Failure>(Contender::new(name, Way::Pool(Box::new(pool), pids)))
+    };
     let mut all = [
         Contender::new("in the caller itself", Way::Pool(Box::<Inline>::default(), Vec::new())),
         Contender::homemade("sockets", Transport::Sockets, workers)?,
         Contender::homemade("pipes", Transport::Pipes, workers)?,
         Contender::new("Piscina (threads)", node),
+        ours("no store", Store::None)?,
+        ours("SQLite", Store::Sqlite)?,
     ];
     for contender in &mut all {
         if let Way::Pool(pool, _) = &mut contender.way {
@@ -140,20 +149,23 @@ fn beside(
         says.collect::<Vec<_>>().join("; ")
     };
     let what = format!("{} task, {workers} workers", tasks.kind.name());
+    let line = |what: String, figure: fn(&Run) -> String, which| {
+        Line::new(13, what, of(figure, which, 4..6)).peer(of(figure, which, 1..4))
+    };
     let tasks_per_s: fn(&Run) -> String = |run| rate(run.rate);
+    let [_, [sockets, _], [pipes, _], _, [none, _], [sqlite, _]] = &medians;
+    let times = |run: &Run| format!("{:.2} ×", run.rate / sockets.rate.max(pipes.rate));
     report.add(
-        &Line::new(13, format!("{what}: {} tasks, {WINDOW} at once", busy.count), "")
+        &line(format!("{what}: {} tasks, {WINDOW} at once", busy.count), tasks_per_s, 0)
             .limit(of(tasks_per_s, 0, 0..1))
-            .peer(of(tasks_per_s, 0, 1..4)),
+            .ratio(format!(
+                "{}, SQLite {} the better of sockets and pipes",
+                times(none),
+                times(sqlite)
+            )),
     );
     let quantiles = "submit → start, p50 / p95 / p99";
-    report.add(&Line::new(13, format!("the same: {quantiles}"), "").peer(of(waits, 0, 1..4)));
-    report.add(
-        &Line::new(13, format!("{what} asleep, one task at a time: {quantiles}"), "").peer(of(
-            waits,
-            1,
-            1..4,
-        )),
-    );
+    report.add(&line(format!("the same: {quantiles}"), waits, 0));
+    report.add(&line(format!("{what} asleep, one task at a time: {quantiles}"), waits, 1));
     Ok(())
 }
