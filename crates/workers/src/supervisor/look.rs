@@ -177,6 +177,8 @@ impl<'a> Warden<'a> {
         self.cancelled.retain(|_, since| since.elapsed() < LOOK_EVERY * 2);
         self.buried.clear();
         if died {
+            // One that was to look, or to wake others, is among them, maybe.
+            self.queue.space().ring_ready_all(self.queue.queue_words())?;
             self.queue.sweep_pages()?;
         }
         Ok(seen)
