@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::care::{Destroy, Drain, Sweep};
+use crate::cascade::Cascade;
 use crate::connect::Globals;
 use crate::create::Create;
 use crate::doctor::Doctor;
@@ -19,6 +20,7 @@ use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
 use crate::verify::Verify;
+use crate::workers::Workers;
 use crate::write::{Add, Delete, Set};
 
 /// Shared-memory records for the processes of one machine
@@ -71,9 +73,11 @@ pub(crate) enum Command {
     Inspect(Inspect),
     Top(Top),
     Metrics(Metrics),
+    Workers(Workers),
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
+    Cascade(Cascade),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -126,9 +130,11 @@ impl Cli {
             Command::Inspect(c) => c.run(globals),
             Command::Top(c) => c.run(globals),
             Command::Metrics(c) => c.run(globals),
+            Command::Workers(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),
+            Command::Cascade(c) => c.run(),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }

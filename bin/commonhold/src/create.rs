@@ -5,6 +5,9 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use commonhold::catalogue::{Catalogue, History, TableSpec};
 use commonhold::schema::Field;
+use commonhold::workers::{
+    self, Capacity, PAGES, PAGES_MAX, TASKS, TASKS_MAX, WORKERS, WORKERS_MAX,
+};
 use commonhold::{Config, OpenError, TableConfig, admin};
 use serde::Serialize;
 
@@ -18,12 +21,14 @@ use crate::plan::{Plan, print_plan};
 ///
 /// Makes a table, and the segment if it is not there; without a table those of the configuration. A segment's
 /// size is fixed: one that is there and not in use is drained and made anew from its store, with the
-/// tables it had and the new ones. Sizes not given are those the table had, or the defaults.
+/// tables it had and the new ones. Sizes not given are those the table had, or the defaults. A queue of tasks is
+/// three tables; each of --workers, --tasks and --pages adds it, or changes its size.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   commonhold create counters --field n:i64
   commonhold create customers --field cap:i64 --field used:i64 --slots 100000
   commonhold create customers --slots 200000      (enlarge it)
+  commonhold create --workers 8 --tasks 4096      (a queue of tasks for up to 8 worker processes)
   commonhold --config commonhold.toml create --plan
 
 Types: i64 u64 f64 bool timestamp text(n) bytes(n) json(n), n being the limit in bytes.")]
@@ -60,6 +65,15 @@ pub(crate) struct Create {
     /// Pages of 4 KiB for guarded changes of several records under way [default: 256]
     #[arg(long, value_name = "N", value_parser = from_one(1 << 14))]
     intents: Option<u32>,
+    /// Add a queue of tasks for so many worker processes [default, with --tasks or --pages: 64]
+    #[arg(long, value_name = "N", value_parser = from_one(WORKERS_MAX.into()))]
+    workers: Option<u32>,
+    /// Tasks that the queue holds: waiting, running, or with a result that was not taken [default: 1024]
+    #[arg(long, value_name = "N", value_parser = from_one(TASKS_MAX.into()))]
+    tasks: Option<u32>,
+    /// Pages of 16 KiB for arguments and results of tasks over 256 bytes [default: 1024]
+    #[arg(long, value_name = "N", value_parser = from_one(PAGES_MAX.into()))]
+    pages: Option<u32>,
     /// Print the sizes, and create nothing
     #[arg(long)]
     plan: bool,
@@ -116,9 +130,10 @@ impl Create {
         if let Some(lanes) = self.lanes {
             config = config.lanes(lanes);
         }
+        config = self.with_queue(config, there);
         let Some(name) = &self.table else {
             if config.tables().is_empty() {
-                let help = "name a table and its fields, or a --config with tables; for instance: \
+                let help = "name a table and its fields, or a --config with tables, or --workers; for instance: \
                             commonhold create counters --field n:i64";
                 return Err(Failure::usage(help));
             }
@@ -134,6 +149,24 @@ impl Create {
         let alone = Config::default().table(table.clone()).catalogue(None);
         alone.map_err(|e| Failure::usage(e.to_string()))?;
         Ok(config.table(self.with_sizes(table)))
+    }
+
+    /// The configuration with the tables of a queue, if one is asked for. Sizes not given are those that there are.
+    fn with_queue(&self, config: Config, there: Option<&Catalogue>) -> Config {
+        if self.workers.or(self.tasks).or(self.pages).is_none() {
+            return config;
+        }
+        let size = |given: Option<u32>, table, default| {
+            let slots = || there?.find(table).map(|(_, spec)| spec.slots);
+            given.or_else(slots).unwrap_or(default)
+        };
+        let default = Capacity::default();
+        let capacity = Capacity {
+            tasks: size(self.tasks, TASKS, default.tasks),
+            pages: size(self.pages, PAGES, default.pages),
+            workers: size(self.workers, WORKERS, default.workers),
+        };
+        workers::configure(config, &capacity)
     }
 
     fn with_sizes(&self, mut table: TableConfig) -> TableConfig {

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod care;
+mod cascade;
 mod cli;
 mod connect;
 mod create;
@@ -28,6 +29,7 @@ mod tables;
 mod top;
 mod torture;
 mod verify;
+mod workers;
 mod write;
 
 use std::panic::{PanicHookInfo, catch_unwind};
@@ -43,7 +45,10 @@ use failure::{Done, Failure, one_line};
 use output::note;
 
 fn main() -> ExitCode {
+    // Pools start this program as their worker.
+    commonhold::workers::init(&commonhold_torture::workers::kinds());
     std::panic::set_hook(Box::new(tell_panic));
+    commonhold::workers::init(&cascade::kinds());
     if let Some(code) = worker() {
         return code;
     }

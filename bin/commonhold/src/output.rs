@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{BufWriter, StdoutLock, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -81,7 +82,9 @@ pub(crate) fn print_table(out: &mut Output, rows: &[Vec<String>]) -> Done {
         .map(|at| rows.iter().map(|row| cell(row, at).chars().count()).max().unwrap_or(0))
         .collect();
     let numeric = |at: usize| {
-        rows.iter().skip(1).all(|row| cell(row, at).starts_with(|c: char| c.is_ascii_digit()))
+        rows.iter()
+            .skip(1)
+            .all(|row| cell(row, at).starts_with(|c: char| c == '-' || c.is_ascii_digit()))
     };
     let right: Vec<bool> = (0..columns).map(|at| at > 0 && numeric(at)).collect();
     for row in rows {
@@ -111,6 +114,32 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
     }
     let digits = usize::from(unit > 0 && value < 100.0);
     format!("{value:.digits$} {}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
+/// A length of time for people.
+pub(crate) fn short_time(time: Duration) -> String {
+    nanos_text(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A length of time for people, from nanoseconds.
+pub(crate) fn nanos_text(nanos: u64) -> String {
+    match nanos {
+        ..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{} us", nanos / 1_000),
+        1_000_000..10_000_000_000 => format!("{} ms", nanos / 1_000_000),
+        _ => time_text(nanos / 1_000_000_000),
+    }
+}
+
+/// A length of time for people, from seconds.
+pub(crate) fn time_text(seconds: u64) -> String {
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match seconds {
+        ..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min"),
+        3600..86400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{} d {} h", hours / 24, hours % 24),
+    }
 }
 
 #[cfg(test)]

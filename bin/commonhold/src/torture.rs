@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 
 use commonhold::catalogue::History;
 use commonhold_torture::resonance::{self, ResonanceReport};
+use commonhold_torture::workers::{self, WorkersReport};
 use commonhold_torture::{Comparison, Mode, Options, Report, System, TortureError, compare, run};
 use indicatif::ProgressBar;
 use nix::sys::signal::Signal;
@@ -25,13 +26,17 @@ use crate::output::{Format, Output, print_json};
 ///
 /// With --system the updates are operations of that system (10 each if --updates is not given): nodes are created,
 /// connected, moved and removed by all at once, and afterwards none may be lost, doubled or half done.
+///
+/// With --system workers --processes are the workers of a pool (4 if not given), --updates the tasks that they do (1000)
+/// and --kill the kills, each of a worker that is replaced: every task must end once, and nothing may be left.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   commonhold torture
   commonhold torture --updates 1000 --keys 16
   commonhold torture --updates 200 --kill 200 --seed 7 --json
   commonhold torture --mode mutex --updates 1000
-  commonhold torture --system resonance --processes 64 --updates 100 --kill 32")]
+  commonhold torture --system resonance --processes 64 --updates 100 --kill 32
+  commonhold torture --system workers --processes 4 --updates 10000 --kill 1000")]
 pub(crate) struct Torture {
     /// How many processes [default: 1000]
     #[arg(long, value_name = "N")]
@@ -45,7 +50,7 @@ pub(crate) struct Torture {
     /// How an update is made: cas, naive, mutex or store [default: cas]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
-    /// A system whose own operations are the updates: resonance
+    /// A system whose own operations are the updates: resonance or workers
     #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["mode", "keys", "payload", "history"])]
     system: Option<System>,
     /// Which versions are stored: full or latest
@@ -69,6 +74,9 @@ pub(crate) struct Torture {
 
 /// Operations of each process with --system, if not said otherwise.
 const SYSTEM_UPDATES: u64 = 10;
+
+/// Workers and tasks with `--system workers`, if not said otherwise.
+const POOL: (u32, u64) = (4, 1000);
 
 /// Says on a terminal what is being done.
 struct Progress(RefCell<ProgressBar>);
@@ -98,9 +106,13 @@ impl Torture {
 
     fn options(&self, globals: &Globals) -> Options {
         let default = Options::default();
-        let updates = if self.system.is_some() { SYSTEM_UPDATES } else { default.updates };
+        let (processes, updates) = match self.system {
+            Some(System::Workers) => POOL,
+            Some(System::Resonance) => (default.processes, SYSTEM_UPDATES),
+            None => (default.processes, default.updates),
+        };
         Options {
-            processes: self.processes.unwrap_or(default.processes),
+            processes: self.processes.unwrap_or(processes),
             updates: self.updates.unwrap_or(updates),
             keys: self.keys.unwrap_or(default.keys),
             mode: self.mode.unwrap_or(default.mode),
@@ -123,6 +135,7 @@ impl Torture {
         let say = |what: &str| progress.say(what);
         let outcome = match self.system {
             Some(System::Resonance) => resonance::run(&options, &say).map(Outcome::Resonance),
+            Some(System::Workers) => workers::run(&options, &say).map(Outcome::Workers),
             None if self.is_bare() => {
                 compare(&options, &say).map(Box::new).map(Outcome::Comparison)
             }
@@ -144,6 +157,7 @@ enum Outcome {
     Report(Report),
     Comparison(Box<Comparison>),
     Resonance(ResonanceReport),
+    Workers(WorkersReport),
 }
 
 impl Outcome {
@@ -152,6 +166,7 @@ impl Outcome {
             Self::Report(report) => report.ok,
             Self::Comparison(compared) => compared.after.ok,
             Self::Resonance(report) => report.ok,
+            Self::Workers(report) => report.ok,
         }
     }
 
@@ -160,6 +175,7 @@ impl Outcome {
             Self::Report(report) => print(report, json),
             Self::Comparison(compared) => print(&**compared, json),
             Self::Resonance(report) => print(report, json),
+            Self::Workers(report) => print(report, json),
         }
     }
 }

@@ -108,6 +108,29 @@ impl Pidfd {
         }
     }
 
+    /// Kills its process: this one, whoever has its number by now. True: the signal is on its way; false: it has ended.
+    ///
+    /// # Errors
+    /// [`io::Error`] when it may not be killed from here.
+    pub fn kill(&self) -> io::Result<bool> {
+        // SAFETY: `pidfd_send_signal(fd, sig, NULL, 0)` takes numbers and no pointer.
+        let sent = unsafe {
+            let no_info = std::ptr::null::<libc::siginfo_t>();
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                libc::SIGKILL,
+                no_info,
+                0,
+            )
+        };
+        match io::Error::last_os_error() {
+            _ if sent == 0 => Ok(true),
+            e if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            e => Err(e),
+        }
+    }
+
     fn inode(&self) -> u64 {
         nix::sys::stat::fstat(&self.0).map_or(0, |found| found.st_ino)
     }
@@ -197,10 +220,11 @@ mod tests {
         assert_eq!(start_ticks(&child.id().to_string()).expect("a child"), start);
         let it = Identity { pid: child.id(), start_ticks: start, pidfd_inode: pidfd.inode(), ..me };
         assert_eq!(it.find().0, Liveness::Alive);
-        child.kill().expect("killed");
+        assert!(pidfd.kill().expect("killed"));
         wait_for_end(Some(&pidfd), &Bell::new().expect("a bell"), Duration::from_secs(60));
         assert_eq!(it.find().0, Liveness::Dead, "a zombie is dead");
         child.wait().expect("reaped");
         assert_eq!(it.find().0, Liveness::Dead);
+        assert!(!pidfd.kill().expect("nobody to kill"), "its number may be another's by now");
     }
 }

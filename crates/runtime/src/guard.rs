@@ -281,6 +281,18 @@ impl Changes<'_> {
         entry.now.as_deref().map(decode_payload).transpose()
     }
 
+    /// The version of the record `key` as it is, whatever is planned for it.
+    ///
+    /// # Errors
+    /// As [`Held::get`].
+    pub fn version<T: Record, G: Borrow<Handle>>(
+        &mut self,
+        table: &Table<T, G>,
+        key: &str,
+    ) -> Result<Option<u64>, Error> {
+        Ok(self.look(table.position(), key)?.seen.map(|(_, version)| version))
+    }
+
     /// Changes `key`: `change` gets its state and makes the next one of it, once. It may refuse.
     ///
     /// # Errors

@@ -363,6 +363,17 @@ impl<T: Record, H: Borrow<Handle>> Table<T, H> {
         })
     }
 
+    /// Like [`Table::scan`], with each record's version.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn scan_versions(&self, mut visit: impl FnMut(&str, u64, T)) -> Result<(), Error> {
+        self.handle().space().scan(self.position, |key, seen| {
+            visit(key, seen.version, decode(seen)?);
+            Ok(())
+        })
+    }
+
     /// How many records there are, counted by looking.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod access_log;
+pub mod cascade;
 pub mod clients;
 pub mod customers;
 pub mod replay;

@@ -1,9 +1,11 @@
 //! The judge: compares what the workers acknowledged with what is in memory and in the database.
 
+use std::collections::BTreeMap;
+
 use commonhold::Runtime;
 use commonhold::WriterId;
 use commonhold::catalogue::History;
-use commonhold::store::Check;
+use commonhold::store::{Check, StoreError};
 
 use crate::arena::{Arena, Violation};
 use crate::coordinator::Ended;
@@ -133,16 +135,60 @@ pub(crate) fn judge_runtime(
             && took.as_deref().is_none_or(all_there),
     );
     report.lost_exchanges = Some(space.totals().lost_exchanges);
-    let dead = |p: &commonhold::core::participant::Participant| {
-        p.liveness == commonhold_os::process::Liveness::Dead
-    };
-    report.participants_dead = Some(space.participants().iter().filter(|p| dead(p)).count() as u32);
+    report.participants_dead = Some(dead(runtime));
     report.cells_leaked = Some(space.unreferenced_cells(0)?);
     report.store = space.segment().header().store_url.clone();
     report.store_rows = Some(if full { rows.history } else { rows.current });
     report.store_lag = Some(commonhold::admin::unstored(space)?);
     report.ok = report.holds() && audit.ok();
     Ok(report)
+}
+
+/// Entries of dead participants.
+pub(crate) fn dead(runtime: &Runtime) -> u32 {
+    use commonhold_os::process::Liveness;
+    let all = runtime.space().participants();
+    all.iter().filter(|p| p.liveness == Liveness::Dead).count() as u32
+}
+
+/// Cells of these tables that are neither free nor in use.
+pub(crate) fn leaked(runtime: &Runtime, tables: &[&str]) -> Result<u32, TortureError> {
+    let space = runtime.space();
+    let each = |table: &&str| space.unreferenced_cells(space.find_table(table)?);
+    Ok(tables.iter().map(each).sum::<Result<u32, _>>()?)
+}
+
+/// What a look at the store found.
+pub(crate) struct Stored {
+    pub(crate) rows: u64,
+    /// Records whose row is another or is not there, and rows without a record.
+    pub(crate) differ: u64,
+    /// The audit of the rows alone found nothing.
+    pub(crate) sound: bool,
+}
+
+/// Compares every row of these tables with its record in memory.
+pub(crate) fn stored(runtime: &Runtime, tables: &[&str]) -> Result<Stored, TortureError> {
+    let space = runtime.space();
+    let mut store = runtime.store()?;
+    let mut found = Stored { rows: 0, differ: 0, sound: false };
+    for table in tables {
+        let position = space.find_table(table)?;
+        let mut memory = BTreeMap::new();
+        space.scan(position, |key, seen| {
+            memory.insert(key.to_owned(), (seen.version, seen.hash, seen.payload.clone()));
+            Ok::<(), commonhold::Error>(())
+        })?;
+        store.load(position, &mut |row| {
+            found.rows += 1;
+            let state = (row.version, row.hash, row.payload);
+            found.differ += u64::from(memory.remove(&row.key) != Some(state));
+            Ok::<(), StoreError>(())
+        })?;
+        found.differ += memory.len() as u64;
+    }
+    found.sound = store.audit()?.ok();
+    Ok(found)
 }
 
 /// For each worker: the highest sequence of its writer in the store.

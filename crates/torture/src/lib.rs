@@ -24,6 +24,7 @@ mod report;
 pub mod resonance;
 mod signals;
 mod worker;
+pub mod workers;
 
 use std::str::FromStr;
 
@@ -51,6 +52,8 @@ pub enum Mode {
 pub enum System {
     /// Resonance networks.
     Resonance,
+    /// The pool of worker processes, and its tasks.
+    Workers,
 }
 
 /// What to do to the records.
@@ -92,6 +95,12 @@ pub enum TortureError {
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] commonhold::Error),
+    /// The pool of workers.
+    #[error(transparent)]
+    Pool(#[from] commonhold::workers::PoolError),
+    /// A task.
+    #[error(transparent)]
+    Task(#[from] commonhold::workers::TaskError),
     /// The resonance networks.
     #[error(transparent)]
     Network(#[from] commonhold::systems::resonance::NetworkError),
@@ -159,6 +168,9 @@ impl Options {
         if self.updates == 0 || self.keys == 0 || self.keys > 1_000_000 {
             return no("--updates is at least 1, --keys 1 to 1000000".to_owned());
         }
+        if self.system == Some(System::Workers) {
+            return workers::check(self);
+        }
         if !(16..=65_536).contains(&self.payload) {
             return no(format!("--payload {}: 16 to 65536 bytes", self.payload));
         }
@@ -217,6 +229,7 @@ impl System {
     pub fn name(self) -> &'static str {
         match self {
             Self::Resonance => "resonance",
+            Self::Workers => "workers",
         }
     }
 }
@@ -225,8 +238,8 @@ impl FromStr for System {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = [Self::Resonance].into_iter().find(|system| system.name() == text);
-        known.ok_or_else(|| format!("`{text}` is not a system; use resonance"))
+        let known = [Self::Resonance, Self::Workers].into_iter().find(|s| s.name() == text);
+        known.ok_or_else(|| format!("`{text}` is not a system; use resonance or workers"))
     }
 }
 

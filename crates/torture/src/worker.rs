@@ -93,7 +93,11 @@ impl Task {
 impl Options {
     /// The sizes of the arena.
     pub(crate) fn shape(&self) -> Shape {
-        let log = if self.system.is_some() { resonance::log_words(self.updates) } else { 0 };
+        let log = if self.system == Some(System::Resonance) {
+            resonance::log_words(self.updates)
+        } else {
+            0
+        };
         Shape { workers: self.processes, records: self.records(), payload: self.payload, log }
     }
 

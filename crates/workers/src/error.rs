@@ -187,6 +187,14 @@ pub enum PoolError {
         /// The one that is missing.
         table: &'static str,
     },
+    /// A table has the name of one of the queue's and other fields: it is of another version, or somebody else's.
+    #[error(
+        "the table `{table}` of the segment has other fields than this version's queue; use another segment for it"
+    )]
+    OtherTable {
+        /// The table.
+        table: &'static str,
+    },
     /// The segment has no file, so that other processes cannot attach.
     #[error("the segment is in this process's memory alone; a pool needs one that has a name")]
     NoName,

@@ -13,6 +13,7 @@ use crate::pool::SUPERVISOR;
 use crate::records::{
     Priority, StoredTask, StoredWorker, TASKS, TaskId, TaskState, WORKERS, WorkerState,
 };
+use crate::table::find_table;
 
 /// How many there are of what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +32,8 @@ pub struct PoolFigures {
     pub ended: u32,
     /// How many tasks there is room for in all.
     pub room: u32,
+    /// How many workers there is room for.
+    pub worker_room: u32,
     /// The supervisor's process; none: nobody supervises.
     pub supervisor: Option<u32>,
 }
@@ -52,6 +55,8 @@ pub struct TaskView {
     pub worker: Option<u32>,
     /// How long ago it was submitted.
     pub age: Duration,
+    /// How long it has been running in this attempt; none: no worker has it.
+    pub ran: Option<Duration>,
 }
 
 /// A worker as it was seen.
@@ -61,7 +66,7 @@ pub struct WorkerView {
     pub number: u32,
     /// Its process id; 0 while it starts.
     pub pid: u32,
-    /// What it is at.
+    /// What it is at; [`WorkerState::Gone`]: its process is dead, and its record waits for another one.
     pub state: WorkerState,
     /// When it was started, in microseconds since 1970.
     pub started_at: i64,
@@ -69,7 +74,7 @@ pub struct WorkerView {
     pub turn: u64,
     /// The task that it has.
     pub task: Option<TaskView>,
-    /// How the process before it ended; empty when there was none.
+    /// How the last process of its record that ended did; empty when there was none.
     pub last_end: String,
 }
 
@@ -78,10 +83,20 @@ pub struct WorkerView {
 pub struct PoolView {
     /// How many there are of what.
     pub figures: PoolFigures,
-    /// The tasks that there are.
+    /// The tasks that there are, the oldest first.
     pub tasks: Vec<TaskView>,
     /// The workers that there are.
     pub workers: Vec<WorkerView>,
+    /// Records of workers that have no living process, but had one.
+    pub gone: Vec<WorkerView>,
+}
+
+impl PoolView {
+    /// The task that waits for a worker and was submitted first.
+    #[must_use]
+    pub fn oldest_waiting(&self) -> Option<&TaskView> {
+        self.tasks.iter().find(|task| task.state == TaskState::Pending)
+    }
 }
 
 /// A look at the queue of a segment. `None` when it has none.
@@ -89,80 +104,105 @@ pub struct PoolView {
 /// # Errors
 /// [`Error::Corrupt`] when the segment is damaged.
 pub fn look(space: &Space) -> Result<Option<PoolView>, Error> {
-    let (Ok(tasks), Ok(workers)) = (space.find_table(TASKS), space.find_table(WORKERS)) else {
+    let tasks = find_table::<StoredTask>(space, TASKS);
+    let workers = find_table::<StoredWorker>(space, WORKERS);
+    let (Some((tasks, room)), Some((workers, worker_room))) = (tasks, workers) else {
         return Ok(None);
     };
     let guard = space.guards()?.into_iter().find(|g: &GuardFigures| g.name == SUPERVISOR);
     let holder = guard.and_then(|g| g.holder);
     let holder = holder.and_then(|entry| space.identity_of(entry));
     let living = holder.filter(|process| process.find().0 != Liveness::Dead);
-    let mut figures = PoolFigures {
-        supervisor: living.map(|process| process.pid),
-        room: space.catalogue().tables.get(tasks).map_or(0, |t| t.slots),
-        ..PoolFigures::default()
-    };
-    let mut there = Vec::new();
-    each(space, tasks, |task: StoredTask| there.extend(view(&task)))?;
-    for task in &there {
+    let supervisor = living.map(|process| process.pid);
+    let figures = PoolFigures { supervisor, room, worker_room, ..PoolFigures::default() };
+    let mut view = PoolView { figures, ..PoolView::default() };
+    let free = TaskState::Free.code();
+    // Most records are free: they are not decoded.
+    let used = |payload: &[u8]| Decoder::new(payload).i64() != Ok(free);
+    each(space, tasks, used, |_, task: StoredTask| view.tasks.extend(see_task(&task)))?;
+    view.tasks.sort_unstable_by_key(|task| std::cmp::Reverse(task.age));
+    for task in &view.tasks {
         match task.state {
-            TaskState::Pending => figures.queued += 1,
-            TaskState::Running => figures.running += 1,
-            TaskState::Done | TaskState::Failed => figures.ended += 1,
+            TaskState::Pending => view.figures.queued += 1,
+            TaskState::Running => view.figures.running += 1,
+            TaskState::Done | TaskState::Failed => view.figures.ended += 1,
             TaskState::Free | TaskState::Reserved => {}
         }
     }
-    let (mut at, mut number) = (Vec::new(), 0);
-    each(space, workers, |worker: StoredWorker| {
-        number += 1;
-        at.push((worker, number - 1));
-    })?;
     let mut seen = Vec::new();
-    for (worker, number) in at {
-        if worker.state() == WorkerState::Gone {
-            continue;
+    each(
+        space,
+        workers,
+        |_| true,
+        |number, worker| seen.extend(see_worker(number, &worker, &view)),
+    )?;
+    seen.sort_unstable_by_key(|worker| worker.number);
+    (view.gone, view.workers) = seen.into_iter().partition(|w| w.state == WorkerState::Gone);
+    for worker in &view.workers {
+        match (worker.state, &worker.task) {
+            (WorkerState::Starting, _) => view.figures.starting += 1,
+            (_, Some(_)) => view.figures.busy += 1,
+            (_, None) => view.figures.idle += 1,
         }
-        let has = |t: &&TaskView| t.state == TaskState::Running && t.worker == Some(number);
-        let task = there.iter().find(has).cloned();
-        match (worker.state(), &task) {
-            (WorkerState::Starting, _) => figures.starting += 1,
-            (_, Some(_)) => figures.busy += 1,
-            (_, None) => figures.idle += 1,
-        }
-        seen.push(WorkerView {
-            number,
-            pid: u32::try_from(worker.pid).unwrap_or(0),
-            state: worker.state(),
-            started_at: worker.started_at.0,
-            turn: worker.turn,
-            task,
-            last_end: worker.last_end.as_str().to_owned(),
-        });
     }
-    Ok(Some(PoolView { figures, tasks: there, workers: seen }))
+    Ok(Some(view))
 }
 
-/// Visits all records of a table, in the order of their keys.
-fn each<T: Record>(space: &Space, position: usize, mut visit: impl FnMut(T)) -> Result<(), Error> {
-    let mut all = std::collections::BTreeMap::new();
+/// Visits the records of a table that `which` picks by their payload.
+fn each<T: Record>(
+    space: &Space,
+    position: usize,
+    which: impl Fn(&[u8]) -> bool,
+    mut visit: impl FnMut(u32, T),
+) -> Result<(), Error> {
     space.scan(position, |key, seen| {
+        // A key that is no number is none of the queue's.
+        let number = key.get(1..).and_then(|digits| digits.parse().ok());
+        let Some(number) = number.filter(|_| which(&seen.payload)) else { return Ok(()) };
         let damaged = |at: usize| Error::Corrupt { what: "a payload", offset: 0, found: at as u64 };
-        let record = T::decode(&mut Decoder::new(&seen.payload)).map_err(|e| damaged(e.at))?;
-        all.insert(key.to_owned(), record);
+        visit(number, T::decode(&mut Decoder::new(&seen.payload)).map_err(|e| damaged(e.at))?);
         Ok::<(), Error>(())
-    })?;
-    all.into_values().for_each(&mut visit);
-    Ok(())
+    })
 }
 
-fn view(task: &StoredTask) -> Option<TaskView> {
+fn see_task(task: &StoredTask) -> Option<TaskView> {
     let state = TaskState::from_code(task.state).filter(|state| *state != TaskState::Free)?;
+    let now = monotonic_nanos();
+    let since = |nanos| Duration::from_nanos(now.saturating_sub(nanos));
+    let runs = state == TaskState::Running;
     Some(TaskView {
         id: task.task_id(),
         kind: task.kind.as_str().to_owned(),
         state,
         priority: Priority::from_code(task.priority),
         attempt: task.attempt.cast_unsigned(),
-        worker: (state == TaskState::Running).then_some(task.worker as u32),
-        age: Duration::from_nanos(monotonic_nanos().saturating_sub(task.submitted)),
+        worker: runs.then_some(task.worker as u32),
+        age: since(task.submitted),
+        ran: runs.then(|| since(task.started)),
+    })
+}
+
+/// A worker's record; none when it never had a process.
+fn see_worker(number: u32, worker: &StoredWorker, view: &PoolView) -> Option<WorkerView> {
+    if worker.turn == 0 {
+        return None;
+    }
+    // Who has no supervisor that buries him may be dead, and does not become ready any more.
+    let is_dead = || {
+        let starts = worker.state() == WorkerState::Starting;
+        starts || worker.process().find().0 == Liveness::Dead
+    };
+    let unburied = view.figures.supervisor.is_none() && is_dead();
+    let state = if unburied { WorkerState::Gone } else { worker.state() };
+    let has = |t: &&TaskView| t.state == TaskState::Running && t.worker == Some(number);
+    let task = view.tasks.iter().find(has).filter(|_| state == WorkerState::Ready).cloned();
+    Some(WorkerView {
+        number,
+        pid: u32::try_from(worker.pid).unwrap_or(0),
+        state,
+        started_at: worker.started_at.0,
+        turn: worker.turn,
+        task,
+        last_end: worker.last_end.as_str().to_owned(),
     })
 }

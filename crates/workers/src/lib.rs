@@ -39,6 +39,7 @@ mod pool;
 mod queue;
 mod reactor;
 mod records;
+mod scheduler;
 mod supervisor;
 mod table;
 mod task;
@@ -49,9 +50,12 @@ pub use figures::{PoolFigures, PoolView, TaskView, WorkerView, look};
 pub use kinds::{Context, Kind, Kinds};
 pub use pool::{Pool, PoolOptions};
 pub use records::{
-    Capacity, INLINE_BYTES, KIND_BYTES_MAX, PAGES, PAYLOAD_BYTES_MAX, Priority, StoredPage,
-    StoredTask, StoredWorker, TASKS, TASKS_MAX, TaskId, TaskState, WORKERS, WORKERS_MAX,
-    WorkerState, configure, table_configs,
+    Capacity, INLINE_BYTES, KIND_BYTES_MAX, PAGES, PAGES_MAX, PAYLOAD_BYTES_MAX, Priority,
+    StoredPage, StoredTask, StoredWorker, TASKS, TASKS_MAX, TaskId, TaskState, WORKERS,
+    WORKERS_MAX, WorkerState, configure, table_configs,
+};
+pub use scheduler::{
+    EntryFigures, Every, Loaded, Scheduler, SchedulerError, Source, SourceError, TableSource, Tick,
 };
 pub use task::{Task, TaskHandle};
 pub use worker::init;

@@ -143,6 +143,12 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.reactor.close(&self.space, &self.shape);
+    }
+}
+
 impl Shared {
     /// Does something with the queue, through a participant that nobody else uses meanwhile.
     pub(crate) fn with<R>(
@@ -221,6 +227,24 @@ impl Pool {
         Ok(Self { shared, supervisor: None })
     }
 
+    /// The same queue, without what this one supervises.
+    pub(crate) fn attached(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), supervisor: None }
+    }
+
+    pub(crate) fn space(&self) -> &Arc<Space> {
+        &self.shared.space
+    }
+
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.shared.kinds
+    }
+
+    /// How many tasks there is room for in all.
+    pub(crate) fn room(&self) -> usize {
+        self.shared.shape.tasks.count() as usize
+    }
+
     /// Submits a task.
     ///
     /// # Errors
@@ -235,6 +259,7 @@ impl Pool {
             priority: task.priority,
             attempts: task.attempts,
             limit: task.deadline,
+            bound: task.bound,
         };
         let submitted = self.shared.with(|queue| match queue.submit(&new) {
             Err(Refused::Failed(e)) => Err(e),
@@ -261,13 +286,14 @@ impl Pool {
         TaskError::Full { what: "tasks", limit: shape.tasks.count(), raise: "tasks" }
     }
 
-    /// A task that was submitted, maybe by another process: to cancel it, or to take its end.
+    /// A task that was submitted, maybe by another process: to cancel it, or to take its end. When this handle is dropped
+    /// without that, the end is still there for the submitter.
     ///
     /// # Errors
     /// [`TaskError::Gone`].
     pub fn task(&self, id: TaskId) -> Result<TaskHandle, TaskError> {
         match self.shared.with(|queue| queue.task(id))? {
-            Some(_) => Ok(TaskHandle::new(Arc::clone(&self.shared), id)),
+            Some(_) => Ok(TaskHandle::of_another(Arc::clone(&self.shared), id)),
             None => Err(TaskError::Gone { id }),
         }
     }

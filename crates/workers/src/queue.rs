@@ -20,6 +20,8 @@
 
 pub(crate) mod ends;
 mod pages;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -101,6 +103,8 @@ pub(crate) struct Submission<'a> {
     pub(crate) priority: Priority,
     pub(crate) attempts: u64,
     pub(crate) limit: Duration,
+    /// Given up when its submitter dies.
+    pub(crate) bound: bool,
 }
 
 /// Why a task was not submitted.
@@ -254,6 +258,7 @@ impl Queue {
                     submitted: now,
                     due: now.saturating_add(limit) & (u64::MAX >> 1),
                     limit: limit & (u64::MAX >> 1),
+                    bound: new.bound,
                     arguments_bytes: arguments.as_bytes().len() as u64,
                     arguments,
                     ..StoredTask::default()

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use commonhold_os::fork;
 use commonhold_runtime::core::queue::Bell;
+use commonhold_runtime::core::space::Space;
 use commonhold_runtime::{Error, Handle};
 
 use crate::queue::{Queue, Shape};
-use crate::records::{TaskId, TaskState};
+use crate::records::TaskId;
 
 /// The longest sleep: who ended a task may have died before he rang.
 const PIECE: Duration = Duration::from_secs(1);
@@ -17,7 +20,9 @@ const PIECE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct Waiting {
     tasks: HashMap<TaskId, Waker>,
-    runs: bool,
+    /// The thread, while it runs, and the process that it is of, told apart from its forked children.
+    thread: Option<(JoinHandle<()>, u64)>,
+    closes: bool,
 }
 
 /// The tasks that are awaited in this process.
@@ -44,7 +49,7 @@ impl Reactor {
             Some(known) => known.clone_from(waker),
             None => drop(waiting.tasks.insert(id, waker.clone())),
         }
-        if !waiting.runs {
+        if waiting.thread.is_none() {
             let queue = Queue::new(handle()?, shape.clone());
             let shared = Arc::clone(&self.waiting);
             let thread = std::thread::Builder::new().name("commonhold-ends".to_owned());
@@ -56,14 +61,33 @@ impl Reactor {
                     error,
                 )
             };
-            spawned.map_err(|e| Error::from(no_thread(e)))?;
-            waiting.runs = true;
+            let spawned = spawned.map_err(|e| Error::from(no_thread(e)))?;
+            waiting.thread = Some((spawned, fork::generation()));
         }
         Ok(())
     }
 
+    /// Ends the thread. To be called when nobody awaits anything any more.
+    pub(crate) fn close(&self, space: &Space, shape: &Shape) {
+        let thread = {
+            let mut waiting = lock(&self.waiting);
+            waiting.closes = true;
+            waiting.thread.take()
+        };
+        let Some((thread, of)) = thread else { return };
+        // In a forked child there is no such thread; and what it wakes may drop the last that is awaited.
+        let is_other = thread.thread().id() != std::thread::current().id();
+        if of == fork::generation() && is_other {
+            // In a segment that is cut nobody sleeps.
+            let _ = space.ring_bell(shape.queue_words(), Bell::Done);
+            let _ = thread.join();
+        }
+    }
+
     pub(crate) fn forget(&self, id: TaskId) {
-        lock(&self.waiting).tasks.remove(&id);
+        let waker = lock(&self.waiting).tasks.remove(&id);
+        // Dropped without the lock: it may be the last that keeps another task's handle.
+        drop(waker);
     }
 }
 
@@ -74,18 +98,16 @@ fn watch_ends(queue: &Queue, shared: &Mutex<Waiting>) {
     while let Ok(heard) = space.listen_bell(queue.queue_words(), Bell::Done) {
         let ids: Vec<TaskId> = lock(shared).tasks.keys().copied().collect();
         for id in &ids {
-            let runs = [TaskState::Reserved, TaskState::Pending, TaskState::Running];
-            let task = queue.task(*id);
             // What cannot be read its owner is to see.
-            let ended = task.map_or(true, |t| t.is_none_or(|t| !runs.iter().any(|s| t.is(*s))));
+            let ended = queue.has_ended(*id).unwrap_or(true);
             let waker = if ended { lock(shared).tasks.remove(id) } else { None };
             if let Some(waker) = waker {
                 waker.wake();
             }
         }
         let mut waiting = lock(shared);
-        if waiting.tasks.is_empty() && quiet {
-            waiting.runs = false;
+        if waiting.closes || (waiting.tasks.is_empty() && quiet) {
+            waiting.thread = None;
             return;
         }
         quiet = waiting.tasks.is_empty();
@@ -95,7 +117,10 @@ fn watch_ends(queue: &Queue, shared: &Mutex<Waiting>) {
         }
     }
     // The segment is cut: who waits finds out himself.
-    let mut waiting = lock(shared);
-    waiting.runs = false;
-    waiting.tasks.drain().for_each(|(_, waker)| waker.wake());
+    let left = {
+        let mut waiting = lock(shared);
+        waiting.thread = None;
+        std::mem::take(&mut waiting.tasks)
+    };
+    left.into_values().for_each(Waker::wake);
 }

@@ -26,7 +26,7 @@ pub const WORKERS_MAX: u32 = 1000;
 /// The most tasks that a queue holds.
 pub const TASKS_MAX: u32 = 1 << SLOT_BITS;
 /// The most pages of a queue.
-pub(crate) const PAGES_MAX: u32 = 1 << 16;
+pub const PAGES_MAX: u32 = 1 << 16;
 
 /// Bits of a task's id that say where its record is.
 const SLOT_BITS: u32 = 20;
@@ -234,6 +234,8 @@ pub struct StoredTask {
     pub cancelled: bool,
     /// Whether nobody waits for its result.
     pub detached: bool,
+    /// Whether it is given up when its submitter dies.
+    pub bound: bool,
     /// Bytes of its arguments.
     pub arguments_bytes: u64,
     /// Its arguments, when they fit here.

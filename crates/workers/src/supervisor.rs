@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a new supervisor waits for the workers of the one before to be dead.
 const LEFT_OVER: Duration = Duration::from_secs(10);
 /// How long a supervisor that is just dying is waited for.
-const TAKE_OVER: Duration = Duration::from_secs(2);
+pub(crate) const TAKE_OVER: Duration = Duration::from_secs(2);
 
 /// What the pool and its threads share.
 struct Control {
@@ -191,24 +191,28 @@ fn supervise(
         warden.grow()?;
         let _ = report.send(());
         let kept = keep(&mut warden, control);
+        if let Err(error) = &kept {
+            warden.say_once(&format!("workers are not looked after any more: {error}"));
+        }
         let killed = warden.end(control.until().filter(|_| kept.is_ok()));
         kept?;
         killed
     };
     // A holder that is just dying is waited for, one that lives is not.
-    let limit = if is_held_by_living(space)?.is_some() { Duration::ZERO } else { TAKE_OVER };
+    let limit = if holder(space, SUPERVISOR)?.is_some() { Duration::ZERO } else { TAKE_OVER };
     match guard.with_within(limit, |_| section()) {
         Ok(done) => done,
         Err(Error::Timeout { .. }) => {
-            let pid = is_held_by_living(space)?.unwrap_or_default();
+            let pid = holder(space, SUPERVISOR)?.unwrap_or_default();
             Err(PoolError::Supervised { pid })
         }
         Err(e) => Err(e.into()),
     }
 }
 
-fn is_held_by_living(space: &Space) -> Result<Option<u32>, Error> {
-    let guard = space.guards()?.into_iter().find(|guard| guard.name == SUPERVISOR);
+/// The living process that holds a guard.
+pub(crate) fn holder(space: &Space, name: &str) -> Result<Option<u32>, Error> {
+    let guard = space.guards()?.into_iter().find(|guard| guard.name == name);
     let holder = guard.and_then(|g| g.holder).and_then(|entry| space.identity_of(entry));
     Ok(holder.filter(|h| h.find().0 != Liveness::Dead).map(|h| h.pid))
 }

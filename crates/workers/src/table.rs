@@ -5,14 +5,25 @@ use std::sync::Arc;
 
 use commonhold_runtime::core::commit::Way;
 use commonhold_runtime::core::read::Snapshot;
-use commonhold_runtime::core::schema::{Decoder, Encoder};
+use commonhold_runtime::core::schema::{Decoder, Encoder, Field};
+use commonhold_runtime::core::space::Space;
 use commonhold_runtime::core::wait::Deadline;
 use commonhold_runtime::{Error, Handle, Record, RecordRef, UpdateError};
+
+use crate::error::PoolError;
 
 /// Why a change was not made: the closure refused, or the record cannot hold it.
 pub(crate) enum Stop {
     Refused,
     Failed(Error),
+}
+
+/// Position and size of the table `name`, if its records are of type `T`; else it is somebody else's.
+pub(crate) fn find_table<T: Record>(space: &Space, name: &str) -> Option<(usize, u32)> {
+    let position = space.find_table(name).ok()?;
+    let spec = space.catalogue().tables.get(position)?;
+    let fields = T::FIELDS.iter().copied().map(Field::from);
+    spec.schema.fields().iter().cloned().eq(fields).then_some((position, spec.slots))
 }
 
 /// The records of one table, by number.
@@ -34,10 +45,13 @@ impl<T> Clone for Numbered<T> {
 
 impl<T: Record + Default> Numbered<T> {
     /// Finds the records of `table`, and makes those that are not there.
-    pub(crate) fn open(handle: &Handle, table: &str, prefix: char) -> Result<Self, Error> {
-        let space = handle.space();
-        let position = space.find_table(table)?;
-        let slots = space.catalogue().tables.get(position).map_or(0, |t| t.slots);
+    pub(crate) fn open(
+        handle: &Handle,
+        table: &'static str,
+        prefix: char,
+    ) -> Result<Self, PoolError> {
+        let found = find_table::<T>(handle.space(), table);
+        let Some((position, slots)) = found else { return Err(PoolError::OtherTable { table }) };
         let width = 7;
         let mut payload = Vec::new();
         T::default().encode(&mut Encoder::new(&mut payload)).map_err(|e| field(table, e))?;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use commonhold_runtime::core::wait::Deadline;
 
-use crate::error::TaskError;
+use crate::error::{Reason, TaskError};
 use crate::pool::Shared;
 use crate::queue::ends::Taken;
-use crate::records::{Priority, TaskId};
+use crate::records::{Priority, StoredTask, TaskId, TaskState};
 
 /// The longest time that a task can be given.
 const DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -27,6 +27,7 @@ pub struct Task<'a> {
     pub(crate) deadline: Duration,
     pub(crate) attempts: u64,
     pub(crate) priority: Priority,
+    pub(crate) bound: bool,
 }
 
 impl<'a> Task<'a> {
@@ -35,7 +36,7 @@ impl<'a> Task<'a> {
     pub fn new(kind: &'a str, arguments: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         let deadline = Duration::from_secs(60);
         let (arguments, priority) = (arguments.as_ref(), Priority::Normal);
-        Self { kind, arguments, deadline, attempts: 3, priority }
+        Self { kind, arguments, deadline, attempts: 3, priority, bound: false }
     }
 
     /// How long it may take from submission to its end, all attempts and the wait for a worker included. A worker that
@@ -60,6 +61,14 @@ impl<'a> Task<'a> {
         self
     }
 
+    /// Gives it up when the process that submits it dies: its result is of use to nobody else. Without this it is done,
+    /// and its end is kept for a while.
+    #[must_use]
+    pub fn bound(mut self) -> Self {
+        self.bound = true;
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<(), TaskError> {
         if self.deadline.is_zero() || self.deadline > DEADLINE_MAX {
             let found = format!("{} ms", self.deadline.as_millis());
@@ -80,12 +89,19 @@ impl<'a> Task<'a> {
 pub struct TaskHandle {
     shared: Arc<Shared>,
     id: TaskId,
+    /// Nothing is to be given up when it is dropped.
     taken: AtomicBool,
 }
 
 impl TaskHandle {
+    /// The submitter's.
     pub(crate) fn new(shared: Arc<Shared>, id: TaskId) -> Self {
         Self { shared, id, taken: AtomicBool::new(false) }
+    }
+
+    /// Of one who only looks at somebody's task: when it is dropped, the end is still the submitter's.
+    pub(crate) fn of_another(shared: Arc<Shared>, id: TaskId) -> Self {
+        Self { shared, id, taken: AtomicBool::new(true) }
     }
 
     /// Its id. Whoever is attached finds the task by it ([`crate::Pool::task`]).
@@ -141,6 +157,12 @@ impl TaskHandle {
     /// [`TaskError::Runtime`].
     pub fn cancel(&self) -> Result<bool, TaskError> {
         Ok(self.shared.with(|queue| queue.cancel(self.id))?)
+    }
+
+    /// Gives the task up if no worker has it.
+    pub(crate) fn cancel_pending(&self) -> Result<bool, TaskError> {
+        let waits = |now: &StoredTask| now.is(TaskState::Pending);
+        Ok(self.shared.with(|queue| queue.fail_if(self.id, waits, &Reason::Cancelled))?)
     }
 
     fn poll_end(&self, waker: &Waker) -> Poll<Result<Vec<u8>, TaskError>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use commonhold::core::Space;
 use commonhold::core::inspect::SlotMark;
+use commonhold::workers::{self, PoolView};
 use commonhold::{Config, admin};
 use commonhold_os::clock::{monotonic_nanos, wall_micros};
 
@@ -22,6 +23,8 @@ pub(crate) struct Sample {
     pub(crate) looks: Looks,
     /// Where the heads of each table stood.
     pub(crate) marks: Vec<Vec<SlotMark>>,
+    /// Queue and workers, if there is a queue; or what is wrong with it.
+    pub(crate) pool: Result<Option<PoolView>, String>,
 }
 
 /// Who looks.
@@ -66,5 +69,6 @@ fn sample(space: &Space) -> Result<Sample, Failure> {
     let at_nanos = monotonic_nanos();
     let tables = 0..space.catalogue().tables.len();
     let marks = tables.map(|table| space.slot_marks(table)).collect::<Result<_, _>>()?;
-    Ok(Sample { at_nanos, wall_micros: wall_micros(), looks: Looks::at(space)?, marks })
+    let pool = workers::look(space).map_err(|error| error.to_string());
+    Ok(Sample { at_nanos, wall_micros: wall_micros(), looks: Looks::at(space)?, marks, pool })
 }

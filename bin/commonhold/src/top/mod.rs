@@ -1,8 +1,9 @@
-//! `top`: a live view of a segment. [`eye`] looks, [`view`] says what is shown, [`draw`] puts it on the terminal, and
+//! `top`: a live view of a segment. [`eye`] looks, [`view`] says what is shown ([`pool`] of a queue), [`draw`] puts it on the terminal, and
 //! the loop here waits for the next look, a key or a signal.
 
 mod draw;
 mod eye;
+mod pool;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -28,7 +29,8 @@ use view::Story;
 /// Watch a segment live in the terminal
 ///
 /// Shows a segment as it works: commits, lost exchanges and waits per second, the steward and what is not stored
-/// yet, tables, guards, counters and the processes that use it. Takes no entry and writes nothing: it disturbs
+/// yet, tables, guards, counters and the processes that use it; workers, the queue before them and tasks per second
+/// where it has a queue. Takes no entry and writes nothing: it disturbs
 /// nobody. When the segment goes or is made anew, it says so and goes on looking. Keys: q, Esc or Ctrl-C ends;
 /// arrows, Page Up, Page Down, Home and End scroll; Tab goes to the next part.
 #[derive(Debug, clap::Args)]

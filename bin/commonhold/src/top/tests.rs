@@ -1,5 +1,10 @@
 //! What `top` shows of made-up looks, on terminals of several sizes.
 
+use std::time::Duration;
+
+use commonhold::workers::{
+    PoolFigures, PoolView, Priority, TaskId, TaskState, TaskView, WorkerState, WorkerView,
+};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
@@ -97,7 +102,7 @@ fn sample(seconds: u64, commits: u64) -> Sample {
         room_waits: 0,
     };
     let (at_nanos, wall_micros) = (seconds * SECOND, (seconds * 1_000_000).cast_signed());
-    Sample { at_nanos, wall_micros, looks, marks: vec![Vec::new(), Vec::new()] }
+    Sample { at_nanos, wall_micros, looks, marks: vec![Vec::new(), Vec::new()], pool: Ok(None) }
 }
 
 /// Two looks two seconds apart, with 3000 commits between them.
@@ -279,4 +284,85 @@ fn a_process_that_took_over_an_entry_starts_from_nothing() {
     let text = story.view().text();
     assert!(text.contains("4711     alive        1        100\n"), "{text}");
     assert!(text.contains("5        alive        1          0\n"), "{text}");
+}
+
+#[test]
+fn a_queue_has_its_lines_and_its_workers() {
+    let look = |seconds: u64, done| {
+        let mut sample = sample(seconds, 0);
+        let took = ValueJson::Histogram(took(done));
+        sample.looks.metrics = vec![metric("resonance_worker_task_duration_ms", "histogram", took)];
+        for (reason, value) in [("panic", done / 10), ("error", 1)] {
+            let mut errors =
+                metric("commonhold_task_errors_total", "counter", ValueJson::Count { value });
+            errors.labels = [("reason".to_owned(), reason.to_owned())].into_iter().collect();
+            sample.looks.metrics.push(errors);
+        }
+        sample.pool = Ok(Some(pool()));
+        sample
+    };
+    let mut story = Story::new(look(10, 100));
+    story.tell(Ok(look(12, 1100)));
+    let lines = picture(&story.view(), &mut Scroll::default(), 80, 24);
+    let want = [
+        "workers 1 busy  0 idle  1 starting  supervisor 42  oldest task waits 2000 ms",
+        "queue 1 waiting  1 running  30 not taken  of 32  tasks 500/s  (1100 in all)",
+        "failed 50/s  (111 in all)",
+    ];
+    assert_eq!(lines[5..8], want);
+    let want = [
+        "worker  process  state     kind     for    task  attempt  last end",
+        "0       4711     busy      cascade  35 ms  99    2",
+        "1       -        starting  -        -      -     -        exited \\u{1b} with sta",
+        "3       17       gone      -        -      -     -        was killed",
+    ];
+    assert_eq!(lines[13..17], want);
+    let mut damaged = look(13, 1100);
+    damaged.pool = Err("corrupt\nsegment".to_owned());
+    story.tell(Ok(damaged));
+    assert!(story.view().text().contains("\nqueue: corrupt segment\n"));
+}
+
+/// One worker that works, one that starts, and one that is dead.
+fn pool() -> PoolView {
+    let task = |id, state, age| TaskView {
+        id: TaskId::from_number(id),
+        kind: "cascade".to_owned(),
+        state,
+        priority: Priority::Normal,
+        attempt: 2,
+        worker: None,
+        age: Duration::from_millis(age),
+        ran: (state == TaskState::Running).then_some(Duration::from_millis(35)),
+    };
+    let (runs, waits) = (task(99, TaskState::Running, 40_000), task(7, TaskState::Pending, 2000));
+    let worker = |number, pid, state, last_end: &str| WorkerView {
+        number,
+        pid,
+        state,
+        started_at: 0,
+        turn: 1,
+        task: Some(runs.clone()).filter(|_| number == 0),
+        last_end: last_end.to_owned(),
+    };
+    let figures = PoolFigures {
+        starting: 1,
+        busy: 1,
+        idle: 0,
+        queued: 1,
+        running: 1,
+        ended: 30,
+        room: 32,
+        worker_room: 4,
+        supervisor: Some(42),
+    };
+    PoolView {
+        figures,
+        workers: vec![
+            worker(0, 4711, WorkerState::Ready, ""),
+            worker(1, 0, WorkerState::Starting, "exited \u{1b} with status 1"),
+        ],
+        gone: vec![worker(3, 17, WorkerState::Gone, "was killed")],
+        tasks: vec![runs.clone(), waits],
+    }
 }

@@ -8,9 +8,10 @@ use commonhold::core::inspect::commits_between;
 use crate::failure::one_line;
 use crate::looks::{Guard, Looks, Participant, Table, counted};
 use crate::metrics::{MetricJson, ValueJson};
-use crate::output::bytes_text;
+use crate::output::{bytes_text, nanos_text, time_text};
 
 use super::eye::Sample;
+use super::pool;
 
 /// For so many looks it is said that the segment was made anew.
 const ANEW_LOOKS: u32 = 10;
@@ -118,21 +119,27 @@ impl Story {
         if self.anew > 0 {
             head.insert(0, vec![Piece::new(Tone::Warn, "the segment was made anew")]);
         }
-        let sections =
-            [tables(&since), guards(&since), counters(&since), metrics(&since), processes(&since)];
+        let sections = [
+            tables(&since),
+            pool::section(&since),
+            guards(&since),
+            counters(&since),
+            metrics(&since),
+            processes(&since),
+        ];
         View { head, sections: sections.into_iter().filter(|s| !s.rows.is_empty()).collect() }
     }
 }
 
 /// Two looks at one segment.
-struct Since<'a> {
-    now: &'a Sample,
+pub(super) struct Since<'a> {
+    pub(super) now: &'a Sample,
     before: Option<&'a Sample>,
 }
 
 impl Since<'_> {
     /// `now - before` of what `count` picks, per second; nothing after a first look.
-    fn rate(&self, count: impl Fn(&Sample) -> u64) -> Option<f64> {
+    pub(super) fn rate(&self, count: impl Fn(&Sample) -> u64) -> Option<f64> {
         let before = self.before?;
         self.per_second(count(self.now).wrapping_sub(count(before)))
     }
@@ -182,6 +189,7 @@ fn head(since: &Since<'_>) -> Vec<Vec<Piece>> {
     }
     participants.push(Piece::new(Tone::Dim, format!("of {}", who.limit)));
     head.push(participants);
+    head.extend(pool::head(since));
     if let Some(error) = &looks.steward.last_error {
         head.push(vec![Piece::new(Tone::Bad, format!("last error: {}", one_line(error)))]);
     }
@@ -389,7 +397,7 @@ impl View {
 }
 
 /// A rate for people: few digits.
-fn rate_text(rate: Option<f64>) -> String {
+pub(super) fn rate_text(rate: Option<f64>) -> String {
     match rate {
         None => "-".to_owned(),
         Some(rate) if rate < 0.0 => format!("-{}", rate_text(Some(-rate))),
@@ -406,25 +414,4 @@ fn number_text(value: f64) -> String {
     let text = format!("{value:.3}");
     let short = text.trim_end_matches('0').trim_end_matches('.');
     if text.contains('.') { short.to_owned() } else { text }
-}
-
-/// A length of time for people, from nanoseconds.
-fn nanos_text(nanos: u64) -> String {
-    match nanos {
-        ..1_000 => format!("{nanos} ns"),
-        1_000..1_000_000 => format!("{} us", nanos / 1_000),
-        1_000_000..10_000_000_000 => format!("{} ms", nanos / 1_000_000),
-        _ => time_text(nanos / 1_000_000_000),
-    }
-}
-
-/// A length of time for people, from seconds.
-fn time_text(seconds: u64) -> String {
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
-    match seconds {
-        ..60 => format!("{seconds} s"),
-        60..3600 => format!("{minutes} min"),
-        3600..86400 => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{} d {} h", hours / 24, hours % 24),
-    }
 }

@@ -278,16 +278,11 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
             for (id, node) in &mut all.nodes {
                 *node = self.require(changes, *id)?;
             }
-            let mut network = all.network()?;
-            network.tick(dt_s)?;
-            let moved = network.oscillators().iter().zip(network.coherences());
-            for ((id, node), (moved, coherence)) in all.nodes.iter_mut().zip(moved) {
-                node.set(moved);
-                (node.coherence, node.ticks) = (coherence, node.ticks.saturating_add(1));
+            let order = all.tick(dt_s)?.order();
+            for (id, node) in &all.nodes {
                 changes.put(&self.nodes, &node_key(*id), &(*node).into())?;
             }
-            let (nodes, fields) = (all.nodes.len(), all.fields.len());
-            Ok(Ticked { nodes, fields, order: network.order() })
+            Ok(Ticked { nodes: all.nodes.len(), fields: all.fields.len(), order })
         })?;
         count(&self.counts.ticks);
         Ok(done)
@@ -318,7 +313,7 @@ impl<H: Borrow<Handle> + Clone> ResonanceNetworks<H> {
     }
 
     /// One change of several records under the guard: what `plan` puts down happens when it says `Ok`.
-    fn change<R>(
+    pub(super) fn change<R>(
         &self,
         plan: impl FnOnce(&mut Changes<'_>) -> Result<R, NetworkError>,
     ) -> Result<R, NetworkError> {

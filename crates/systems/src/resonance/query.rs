@@ -57,6 +57,21 @@ impl Snapshot {
         Ok(Network::new(oscillators, couplings)?)
     }
 
+    /// Moves time on by `dt_s` seconds for every node; the network as it is then.
+    ///
+    /// # Errors
+    /// Those of [`Snapshot::network`] and [`Network::tick`].
+    pub fn tick(&mut self, dt_s: f64) -> Result<Network, NetworkError> {
+        let mut network = self.network()?;
+        network.tick(dt_s)?;
+        let moved = network.oscillators().iter().zip(network.coherences());
+        for (node, (moved, coherence)) in self.nodes.values_mut().zip(moved) {
+            node.set(moved);
+            (node.coherence, node.ticks) = (coherence, node.ticks.saturating_add(1));
+        }
+        Ok(network)
+    }
+
     /// Figures of the whole.
     ///
     /// # Errors

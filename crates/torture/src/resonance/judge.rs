@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use commonhold::Runtime;
 use commonhold::core::guard::GuardFigures;
-use commonhold::store::StoreError;
 use commonhold::systems::resonance::{FIELDS, GUARD, NODES, PATTERNS, ResonanceNetworks, Snapshot};
 
 use super::log::{Came, Operation, read};
@@ -16,6 +15,8 @@ use super::{ANCHOR, is_keeper, tag, tag_of, tagged};
 use crate::arena::{Arena, Violation};
 use crate::coordinator::Ended;
 use crate::{Options, TortureError, judge};
+
+const TABLES: [&str; 3] = [NODES, FIELDS, PATTERNS];
 
 /// What the workers wrote down.
 #[derive(Default)]
@@ -185,8 +186,8 @@ pub(super) fn judge(
         guard_taken_over: (0..options.processes).map(taken_over).sum(),
         metrics_wrong: metrics::wrong(&due, &runtime.samples()?),
         kills: ended.kills,
-        participants_dead: dead(runtime),
-        cells_leaked: leaked(runtime)?,
+        participants_dead: judge::dead(runtime),
+        cells_leaked: space.intents_in_use()? + judge::leaked(runtime, &TABLES)?,
         store: space.segment().header().store_url.clone(),
         store_rows: 0,
         store_lag: commonhold::admin::unstored(space)?,
@@ -198,7 +199,9 @@ pub(super) fn judge(
         latency_ns: judge::claims(arena, options).latency,
         ok: false,
     };
-    judge_store(runtime, &mut report)?;
+    let stored = judge::stored(runtime, &TABLES)?;
+    (report.store_rows, report.store_differs) = (stored.rows, stored.differ);
+    report.store_sound = stored.sound;
     report.ok = report.holds();
     Ok(report)
 }
@@ -210,46 +213,6 @@ fn wait_ms(guard: &GuardFigures) -> u64 {
 fn anchor_ticks(seen: &Snapshot) -> u64 {
     let anchor = seen.nodes.values().find(|n| tag_of(n.frequency) == ANCHOR);
     anchor.map_or(0, |n| u64::try_from(n.ticks).unwrap_or(u64::MAX))
-}
-
-fn dead(runtime: &Runtime) -> u32 {
-    use commonhold_os::process::Liveness;
-    let all = runtime.space().participants();
-    all.iter().filter(|p| p.liveness == Liveness::Dead).count() as u32
-}
-
-fn leaked(runtime: &Runtime) -> Result<u32, TortureError> {
-    let space = runtime.space();
-    let mut cells = space.intents_in_use()?;
-    for table in [NODES, FIELDS, PATTERNS] {
-        cells += space.unreferenced_cells(space.find_table(table)?)?;
-    }
-    Ok(cells)
-}
-
-/// Compares every row of the store with its record in memory.
-fn judge_store(runtime: &Runtime, report: &mut ResonanceReport) -> Result<(), TortureError> {
-    let space = runtime.space();
-    let mut store = runtime.store()?;
-    for table in [NODES, FIELDS, PATTERNS] {
-        let position = space.find_table(table)?;
-        let mut memory = BTreeMap::new();
-        space.scan(position, |key, seen| {
-            memory.insert(key.to_owned(), (seen.version, seen.hash, seen.payload.clone()));
-            Ok::<(), commonhold::Error>(())
-        })?;
-        let (mut rows, mut differ) = (0, 0);
-        store.load(position, &mut |row| {
-            rows += 1;
-            let state = (row.version, row.hash, row.payload);
-            differ += u64::from(memory.remove(&row.key) != Some(state));
-            Ok::<(), StoreError>(())
-        })?;
-        report.store_rows += rows;
-        report.store_differs += differ + memory.len() as u64;
-    }
-    report.store_sound = store.audit()?.ok();
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use commonhold_os::clock::monotonic_nanos;
+use commonhold_runtime::core::schema::Decoder;
 use commonhold_runtime::core::wait::Deadline;
 use commonhold_runtime::{Bytes, Error, Text};
 
@@ -270,6 +271,16 @@ impl Queue {
             self.ring_supervisor()?;
         }
         Ok(told)
+    }
+
+    /// Whether a task has ended, or is not there any more. Reads no more of it than that takes.
+    pub(crate) fn has_ended(&self, id: TaskId) -> Result<bool, Error> {
+        self.shape.tasks.look(&self.handle, id.slot(), |payload| {
+            let mut fields = Decoder::new(payload);
+            let (state, _, now) = (fields.i64(), fields.i64(), fields.u64());
+            let runs = [TaskState::Reserved, TaskState::Pending, TaskState::Running];
+            now != Ok(id.get()) || !runs.iter().any(|s| state == Ok(s.code()))
+        })
     }
 
     /// Waits until a task has ended, or is not there any more; false when `deadline` passed first.

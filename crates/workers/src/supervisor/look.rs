@@ -1,6 +1,7 @@
 //! What the supervisor does: looks at tasks and workers, starts, kills, buries.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub(super) struct Warden<'a> {
     pub(super) spare_since: Option<Instant>,
     /// When submitters were last looked at.
     submitters_seen: Instant,
+    /// What was told last.
+    said: String,
     /// Cancelled tasks that run, and when that was first seen.
     cancelled: HashMap<TaskId, Instant>,
 }
@@ -81,6 +84,7 @@ impl<'a> Warden<'a> {
             no_workers: String::new(),
             spare_since: None,
             submitters_seen: Instant::now(),
+            said: String::new(),
             cancelled: HashMap::new(),
         })
     }
@@ -139,6 +143,10 @@ impl<'a> Warden<'a> {
         self.pool.busy.set(running.into())?;
         self.pool.idle.set(alive.saturating_sub(running).into())?;
         self.pool.queued.set(seen.pending.into())?;
+        // Who was woken for them may have died before he took one.
+        for _ in 0..seen.pending.min(alive.saturating_sub(running)) {
+            self.queue.space().ring_ready(self.queue.queue_words())?;
+        }
         let wants = seen.pending > 0 && alive < self.options.max;
         let mut next = begin + LOOK_EVERY;
         if wants {
@@ -169,9 +177,10 @@ impl<'a> Warden<'a> {
         self.queue.set_looks_at(u64::MAX)?;
         let died = !self.buried.is_empty();
         for slot in 0..self.queue.shape.tasks.count() {
-            if self.queue.peek(slot)?.0 != TaskState::Free.code() {
-                let task = self.queue.shape.tasks.get(&self.queue.handle, slot)?;
-                self.look_at(&task, &mut seen)?;
+            match self.look_at_slot(slot, &mut seen) {
+                // One damaged record is not the end of all the others.
+                Err(e) if e.is_damage() => self.say_once(&format!("task record {slot}: {e}")),
+                other => other?,
             }
         }
         self.cancelled.retain(|_, since| since.elapsed() < LOOK_EVERY * 2);
@@ -184,6 +193,23 @@ impl<'a> Warden<'a> {
         Ok(seen)
     }
 
+    fn look_at_slot(&mut self, slot: u32, seen: &mut Seen) -> Result<(), Error> {
+        if self.queue.peek(slot)?.0 == TaskState::Free.code() {
+            return Ok(());
+        }
+        let task = self.queue.shape.tasks.get(&self.queue.handle, slot)?;
+        self.look_at(&task, seen)
+    }
+
+    /// Tells who runs the pool, unless that was the last thing told.
+    pub(super) fn say_once(&mut self, what: &str) {
+        if self.said != what {
+            // Nobody may be there to read it.
+            let _ = writeln!(std::io::stderr(), "commonhold pool: {what}");
+            what.clone_into(&mut self.said);
+        }
+    }
+
     fn look_at(&mut self, task: &StoredTask, seen: &mut Seen) -> Result<(), Error> {
         if task.epoch != self.queue.epoch() {
             // Of a segment before this one, whose workers are gone: its times mean nothing here.
@@ -193,11 +219,14 @@ impl<'a> Warden<'a> {
             Some(TaskState::Reserved) if self.is_abandoned(task, seen) => {
                 self.queue.release(task.task_id(), |now| now.is(TaskState::Reserved)).map(drop)
             }
+            Some(TaskState::Pending) if task.bound && self.is_abandoned(task, seen) => {
+                self.queue.release(task.task_id(), |now| now.is(TaskState::Pending)).map(drop)
+            }
             Some(TaskState::Pending) => self.look_at_pending(task, seen),
             Some(TaskState::Running) => self.look_at_running(task, seen),
             Some(TaskState::Done | TaskState::Failed) => {
                 let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
-                let old = task.ended.saturating_add(keep) <= seen.now;
+                let old = task.bound || task.ended.saturating_add(keep) <= seen.now;
                 if old && self.is_abandoned(task, seen) {
                     let ended = task.ended;
                     self.queue.release(task.task_id(), |now| now.ended == ended)?;
