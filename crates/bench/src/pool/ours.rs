@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use commonhold::systems::cascade;
 use commonhold::workers::{
     Capacity, Kind as TaskKind, Kinds, Pool, PoolOptions, Task, TaskHandle, configure,
 };
@@ -33,7 +34,7 @@ pub(crate) fn kinds() -> Kinds {
         };
         TaskKind::new(kind.name(), check, move |_, task| task::run(kind, task))
     };
-    Kind::ALL.into_iter().map(kind).fold(Kinds::new(), Kinds::with)
+    Kind::ALL.into_iter().map(kind).fold(Kinds::new(), Kinds::with).with(cascade::kind())
 }
 
 /// A segment, its pool, and the tasks that are not finished in the order of their submission.
@@ -73,15 +74,15 @@ impl Ours {
         Ok(workers.iter().map(|worker| Pid::from_raw(worker.pid.cast_signed())).collect())
     }
 
-    /// Has a worker do a task.
-    pub(crate) fn submit_one(&self, kind: Kind, task: &[u8]) -> Outcome<TaskHandle> {
-        Ok(self.pool.submit(Task::new(kind.name(), task))?)
+    /// The pool itself.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 }
 
 impl super::Pool for Ours {
     fn submit(&mut self, kind: Kind, task: Vec<u8>) -> Outcome {
-        self.tasks.push_back(self.submit_one(kind, &task)?);
+        self.tasks.push_back(self.pool.submit(Task::new(kind.name(), &task))?);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
+use commonhold::systems::cascade::{CascadeArgs, Options, Signal, analyze_resonance};
 use commonhold_os::clock::monotonic_nanos;
 use realfft::num_complex::Complex;
 use realfft::{RealFftPlanner, RealToComplex};
@@ -12,9 +13,8 @@ use realfft::{RealFftPlanner, RealToComplex};
 use crate::Outcome;
 use crate::measure::Random;
 
-/// Samples of a transform, and from one window of a track to the next.
+/// Samples of a transform.
 const SAMPLES: usize = 1024;
-const HOP: usize = 16;
 /// Different signals; task `n` has the one of index `n % SIGNALS`.
 const SIGNALS: usize = 16;
 /// Bytes of an empty task.
@@ -31,12 +31,12 @@ pub(crate) enum Kind {
     Empty,
     /// [`transform`].
     Transform,
-    /// [`track`].
-    Track,
+    /// The whole harmonic analysis of a signal of several channels.
+    Cascade,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Empty, Self::Transform, Self::Track];
+    pub(crate) const ALL: [Self; 3] = [Self::Empty, Self::Transform, Self::Cascade];
 
     pub(crate) fn of(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -46,7 +46,7 @@ impl Kind {
         match self {
             Self::Empty => "empty",
             Self::Transform => "transform",
-            Self::Track => "track",
+            Self::Cascade => "cascade",
         }
     }
 }
@@ -61,7 +61,7 @@ pub(crate) fn run(kind: Kind, task: &[u8]) -> Result<Vec<u8>, String> {
     match kind {
         Kind::Empty => {}
         Kind::Transform => result.extend_from_slice(&transform(rest)?),
-        Kind::Track => result.extend_from_slice(&track(rest)?),
+        Kind::Cascade => result.extend_from_slice(&cascade(rest)?),
     }
     Ok(result)
 }
@@ -82,22 +82,23 @@ impl Tasks {
 
     /// Transforms of signals of [`SAMPLES`] samples.
     pub(crate) fn transforms() -> Outcome<Self> {
-        Self::of(Kind::Transform, SAMPLES, transform)
+        let bytes = |n| signal(n, SAMPLES).flat_map(f64::to_le_bytes).collect();
+        Self::of(Kind::Transform, (0..SIGNALS).map(bytes).collect(), transform)
     }
 
-    /// Tracks through signals of so many samples.
-    pub(crate) fn tracks(samples: usize) -> Outcome<Self> {
-        Self::of(Kind::Track, samples, track)
+    /// Analyses of these signals.
+    pub(crate) fn cascades(args: &[CascadeArgs]) -> Outcome<Self> {
+        let inputs = args.iter().map(CascadeArgs::encode).collect::<Result<_, _>>()?;
+        Self::of(Kind::Cascade, inputs, cascade)
     }
 
     fn of(
         kind: Kind,
-        samples: usize,
+        inputs: Vec<Vec<u8>>,
         run: impl Fn(&[u8]) -> Result<Vec<u8>, String>,
     ) -> Outcome<Self> {
-        let inputs: Vec<Vec<u8>> = (0..SIGNALS).map(|n| signal(n, samples)).collect();
         let expected = inputs.iter().map(|s| run(s)).collect::<Result<Vec<_>, _>>()?;
-        if (1..SIGNALS).any(|n| expected.get(n) == expected.get(n - 1)) {
+        if (1..inputs.len()).any(|n| expected.get(n) == expected.get(n - 1)) {
             return Err("two signals have the same peak, so mixed results would not be seen".into());
         }
         Ok(Self { kind, inputs, expected })
@@ -133,15 +134,30 @@ impl Tasks {
 }
 
 /// Signal `number`: a few partials of a frequency of its own, and noise.
-fn signal(number: usize, samples: usize) -> Vec<u8> {
+fn signal(number: usize, samples: usize) -> impl Iterator<Item = f64> {
     let mut random = Random::new(number as u64 + 1);
     let step = TAU * (5.3 + 7.7 * number as f64) / SAMPLES as f64;
-    let sample = |n| {
+    let sample = move |n| {
         let partials: f64 =
             (1..=4).map(|k| (step * f64::from(k) * n as f64).sin() / f64::from(k)).sum();
         partials + 1e-3 * (random.below(2000) as f64 - 1000.0) / 1000.0
     };
-    (0..samples).map(sample).flat_map(f64::to_le_bytes).collect()
+    (0..samples).map(sample)
+}
+
+/// Signals of two channels of so many samples each, at 48 kHz.
+pub(crate) fn recordings(samples: usize) -> Outcome<Vec<CascadeArgs>> {
+    let recording = |n| {
+        let channels = [n, n + SIGNALS].map(|n| signal(n, samples).collect()).to_vec();
+        Ok(CascadeArgs::new(Signal::new(48_000.0, channels)?, Options::default())?)
+    };
+    (0..SIGNALS).map(recording).collect()
+}
+
+/// Arguments and result of an analysis are bytes, as a task carries them.
+fn cascade(args: &[u8]) -> Result<Vec<u8>, String> {
+    let args = CascadeArgs::decode(args).map_err(|e| e.to_string())?;
+    Ok(analyze_resonance(&args).map_err(|e| e.to_string())?.encode())
 }
 
 /// What is kept from one transform to the next of the same length.
@@ -194,17 +210,4 @@ fn transform(signal: &[u8]) -> Result<Vec<u8>, String> {
         let amplitude = 4.0 * power.sqrt() / samples as f64;
         Ok([index as f64, amplitude, phase].into_iter().flat_map(f64::to_le_bytes).collect())
     })
-}
-
-/// The transform of each window of a signal, one after the other: the last one's peak, and how often it moved.
-fn track(signal: &[u8]) -> Result<Vec<u8>, String> {
-    let size = size_of::<f64>();
-    let (mut peak, mut moves) = (Vec::new(), 0_u64);
-    for window in signal.windows(SAMPLES * size).step_by(HOP * size) {
-        let next = transform(window)?;
-        moves += u64::from(peak.get(..size) != next.get(..size));
-        peak = next;
-    }
-    peak.extend_from_slice(&moves.to_le_bytes());
-    Ok(peak)
 }
