@@ -191,6 +191,10 @@ impl<'a> Warden<'a> {
         }
         self.cancelled.retain(|_, since| since.elapsed() < LOOK_EVERY * 2);
         self.buried.clear();
+        if died {
+            // One that was to look, or to wake others, is among them, maybe.
+            self.queue.space().ring_ready_all(self.queue.queue_words())?;
+        }
         if died || self.pages_swept.elapsed() >= SWEEP_EVERY {
             self.pages_swept = Instant::now();
             self.queue.sweep_pages()?;
