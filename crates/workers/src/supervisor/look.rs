@@ -204,6 +204,10 @@ impl<'a> Warden<'a> {
         }
         self.cancelled.retain(|_, since| since.elapsed() < LOOK_EVERY * 2);
         self.buried.clear();
+        if died {
+            // One that was to look, or to wake others, is among them, maybe.
+            self.queue.space().ring_ready_all(self.queue.queue_words())?;
+        }
         if died || self.pages_swept.elapsed() >= SWEEP_EVERY {
             self.pages_swept = Instant::now();
             self.queue.sweep_pages()?;
@@ -232,7 +236,12 @@ impl<'a> Warden<'a> {
                 self.queue.release(task.task_id(), |now| now.is(TaskState::Pending)).map(drop)
             }
             Some(TaskState::Pending) => self.look_at_pending(task, seen),
-            Some(TaskState::Running) => self.look_at_running(task, seen),
+            Some(TaskState::Running) => {
+                if task.bound && !task.cancelled && self.is_abandoned(task, seen) {
+                    self.queue.cancel(task.task_id())?;
+                }
+                self.look_at_running(task, seen)
+            }
             Some(TaskState::Done | TaskState::Failed) => {
                 let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
                 let old = task.bound || task.ended.saturating_add(keep) <= seen.now;
