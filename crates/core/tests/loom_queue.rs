@@ -36,8 +36,10 @@ enum Slip {
     NotSetAgain,
     /// The submitter rings before he sets the hint.
     RungFirst,
-    /// The worker reads the word that he sleeps on after his look.
+    /// The worker announces himself after his last look.
     HeardLate,
+    /// Who was woken wakes nobody for what is left.
+    NotPassedOn,
 }
 
 #[derive(Clone)]
@@ -74,52 +76,69 @@ impl Tasks {
         }
     }
 
-    fn take(&self) -> bool {
-        let take = |word: &AtomicU64| {
-            word.load(Ordering::Acquire) == PENDING
-                && word
-                    .compare_exchange(PENDING, TAKEN, Ordering::AcqRel, Ordering::Acquire)
-                    .is_ok()
-        };
-        self.records.iter().any(take)
+    fn take(word: &AtomicU64) -> bool {
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        word.load(Ordering::Acquire) == PENDING
+            && word.compare_exchange(PENDING, TAKEN, order.0, order.1).is_ok()
     }
 
-    fn claim(&self) -> bool {
+    fn waits(word: &AtomicU64) -> bool {
+        word.load(Ordering::Acquire) == PENDING
+    }
+
+    /// As `Queue::find`, in one group.
+    fn find(&self, attempt: fn(&AtomicU64) -> bool) -> bool {
         let (space, queue) = (&self.space, &self.queue);
         if space.hints(queue, 0).unwrap() & 1 == 0 {
             return false;
         }
-        if self.take() {
+        if self.records.iter().any(attempt) {
             return true;
         }
         if self.slip != Slip::ClearedLate {
             space.clear_hint(queue, 0, 0).unwrap();
         }
-        let taken = self.take();
+        let found = self.records.iter().any(attempt);
         if self.slip == Slip::ClearedLate {
             space.clear_hint(queue, 0, 0).unwrap();
         }
-        if taken && self.slip != Slip::NotSetAgain {
+        if found && self.slip != Slip::NotSetAgain {
             space.set_hint(queue, 0, 0).unwrap();
             if self.slip != Slip::NoRingAgain {
                 space.ring_ready(queue).unwrap();
             }
         }
-        taken
+        found
     }
 
-    /// Sleeps until there is a task for it, and takes that.
-    fn work(&self) {
+    /// As `Queue::await_task`; whether it took one.
+    fn await_task(&self, heard: u64) -> bool {
         let (space, queue) = (&self.space, &self.queue);
+        let mut took = space.search_ready(queue, heard, 1).unwrap() && self.find(Self::take);
+        if !took {
+            let mut heard = space.announce_ready(queue).unwrap();
+            took = self.find(Self::take);
+            if !took {
+                if self.slip == Slip::HeardLate {
+                    heard = space.announce_ready(queue).unwrap();
+                }
+                space.sleep_ready(queue, heard, LONG).unwrap();
+                took = self.find(Self::take);
+            }
+        }
+        if self.slip != Slip::NotPassedOn && self.find(Self::waits) {
+            space.ring_ready(queue).unwrap();
+        }
+        took
+    }
+
+    /// Waits until there is a task for it, and takes that.
+    fn work(&self) {
         loop {
-            let mut heard = space.listen_ready(queue).unwrap();
-            if self.claim() {
+            let heard = self.space.listen_ready(&self.queue).unwrap();
+            if self.find(Self::take) || self.await_task(heard) {
                 return;
             }
-            if self.slip == Slip::HeardLate {
-                heard = space.listen_ready(queue).unwrap();
-            }
-            space.sleep_ready(queue, heard, LONG).unwrap();
         }
     }
 }
@@ -204,6 +223,7 @@ fn no_worker_sleeps_while_a_task_waits() {
     slips(Slip::NotSetAgain, 3, two_workers);
     slips(Slip::RungFirst, 2, two_submitters);
     slips(Slip::HeardLate, 2, two_submitters);
+    slips(Slip::NotPassedOn, 2, two_workers);
     finds(Fault::HintSkipped, 2, || two_submitters(Slip::Nothing));
 }
 
