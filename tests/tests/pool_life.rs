@@ -111,7 +111,7 @@ fn who_does_not_stop_is_killed_and_its_task_goes_on_with_the_next_pool() {
     let pool = stage.pool(&runtime, PoolOptions::new().workers(2..=2));
     for _ in &tasks {
         let visitor = door.next();
-        assert_eq!(visitor.attempt, 2);
+        assert_eq!(visitor.attempt, 1, "an attempt that the pool cut short does not count");
         visitor.go(b"at last");
     }
     tasks.iter().for_each(|task| assert_eq!(task.wait(LIMIT).unwrap(), b"at last"));

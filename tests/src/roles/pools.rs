@@ -85,7 +85,7 @@ fn take(sent: Option<Sent>) -> Result<u64, Box<dyn std::error::Error>> {
 /// Starts and stops a pool so many times, and says what of this process was there before and after that.
 pub(super) fn start_stop(segment: &str, args: &[&str]) -> Ended {
     let [times] = args[..] else { return Err("start-stop: arguments".into()) };
-    let runtime = attach(segment, true)?;
+    let runtime = attach(segment, false)?;
     let once = |limit: Duration| -> Ended {
         let pool = Pool::start(&runtime, kinds(), PoolOptions::new().workers(1..=1))?;
         if limit.is_zero() {

@@ -2,17 +2,33 @@
 //! nobody who does not read it stops the supervisor.
 
 use std::io::Write;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Lines that may wait to be written; what is beyond is left out, and counted.
 const LINES_MAX: usize = 1000;
 
+/// How long the last lines are waited for.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// The way to standard error.
 #[derive(Debug, Default)]
 pub(super) struct Voice {
-    lines: Option<SyncSender<String>>,
+    writer: Option<Writer>,
     left_out: u64,
     last: String,
+}
+
+/// The thread that writes; it ends when nobody can say anything any more.
+#[derive(Debug)]
+struct Writer {
+    lines: SyncSender<String>,
+    /// Never sent to; closed when the thread ends.
+    ended: Receiver<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Voice {
@@ -37,33 +53,47 @@ impl Voice {
     }
 
     fn send(&mut self, line: String) -> bool {
-        let lines = match &self.lines {
-            Some(lines) => lines,
-            None => match start() {
-                Some(lines) => self.lines.insert(lines),
+        let writer = match &self.writer {
+            Some(writer) => writer,
+            None => match Writer::start() {
+                Some(writer) => self.writer.insert(writer),
                 None => return false,
             },
         };
-        match lines.try_send(line) {
+        match writer.lines.try_send(line) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => false,
             Err(TrySendError::Disconnected(_)) => {
-                self.lines = None;
+                self.writer = None;
                 false
             }
         }
     }
 }
 
-/// The thread that writes; it ends when nobody can say anything any more.
-fn start() -> Option<SyncSender<String>> {
-    let (sender, lines) = sync_channel::<String>(LINES_MAX);
-    let write = move || {
-        for line in lines {
-            // Nobody may be there to read it.
-            let _ = writeln!(std::io::stderr(), "{line}");
+impl Drop for Voice {
+    fn drop(&mut self) {
+        let Some(Writer { lines, ended, thread }) = self.writer.take() else { return };
+        drop(lines);
+        // Who may end right after this has said all; but nobody waits for long for one who does not read.
+        if ended.recv_timeout(LAST_LINES) == Err(RecvTimeoutError::Disconnected) {
+            let _ = thread.join();
         }
-    };
-    let thread = std::thread::Builder::new().name("commonhold-voice".to_owned());
-    thread.spawn(write).ok().map(|_| sender)
+    }
+}
+
+impl Writer {
+    fn start() -> Option<Self> {
+        let (sender, lines) = sync_channel::<String>(LINES_MAX);
+        let (ends, ended): (Sender<()>, _) = channel();
+        let write = move || {
+            let _ends = ends;
+            for line in lines {
+                // Nobody may be there to read it.
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }
+        };
+        let named = std::thread::Builder::new().name("commonhold-voice".to_owned());
+        named.spawn(write).ok().map(|thread| Self { lines: sender, ended, thread })
+    }
 }
