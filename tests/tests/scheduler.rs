@@ -287,6 +287,50 @@ fn a_broken_source_harms_nobody_else() {
     pool.stop(LIMIT).unwrap();
 }
 
+/// Takes its time, once.
+struct Sleepy {
+    source: TableSource<Node>,
+    loads: u32,
+}
+
+impl Source for Sleepy {
+    fn load(&mut self) -> Result<Vec<(String, Loaded)>, SourceError> {
+        self.loads += 1;
+        if self.loads == 2 {
+            std::thread::sleep(PERIOD * 20);
+        }
+        self.source.load()
+    }
+
+    fn reload(&mut self, node: &str) -> Result<Option<Loaded>, SourceError> {
+        self.source.reload(node)
+    }
+
+    fn commit(&mut self, node: &str, loaded: &Loaded, next: &[u8]) -> Result<bool, SourceError> {
+        self.source.commit(node, loaded, next)
+    }
+}
+
+#[test]
+fn ticks_that_were_missed_are_skipped() {
+    let stage = stage!();
+    let (runtime, nodes) = open(&stage, 2);
+    let pool = stage.pool(&runtime, PoolOptions::new().workers(1..=1));
+    let scheduler = Scheduler::start(&pool).unwrap();
+    let sleepy = Sleepy { source: source(&runtime), loads: 0 };
+    scheduler.add(Every::new("all", PERIOD, "advance"), sleepy).unwrap();
+    let slept = i64::try_from((PERIOD * 20).as_nanos()).unwrap();
+    let passed = |node: &Node| node.elapsed >= slept;
+    for key in ["n0", "n1"] {
+        nodes.wait_for(key, passed, LIMIT).unwrap();
+    }
+    // Of each node's twenty times that passed meanwhile, one at most was no more missed.
+    until("the figures say it", || figures(&scheduler).late >= 2 * 18);
+    scheduler.stop(LIMIT).unwrap();
+    assert_eq!(judge(&nodes), counter(&runtime, "commonhold_ticks_total"));
+    pool.stop(LIMIT).unwrap();
+}
+
 #[test]
 fn nodes_for_which_there_is_no_room_have_their_turn() {
     let stage = stage!();
