@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold::core::metrics::SampleValue;
@@ -287,17 +289,65 @@ fn a_broken_source_harms_nobody_else() {
     pool.stop(LIMIT).unwrap();
 }
 
+/// Takes its time, once.
+struct Sleepy {
+    source: TableSource<Node>,
+    loads: Arc<AtomicU32>,
+}
+
+impl Source for Sleepy {
+    fn load(&mut self) -> Result<Vec<(String, Loaded)>, SourceError> {
+        if self.loads.fetch_add(1, Ordering::Relaxed) == 1 {
+            std::thread::sleep(PERIOD * 20);
+        }
+        self.source.load()
+    }
+
+    fn reload(&mut self, node: &str) -> Result<Option<Loaded>, SourceError> {
+        self.source.reload(node)
+    }
+
+    fn commit(&mut self, node: &str, loaded: &Loaded, next: &[u8]) -> Result<bool, SourceError> {
+        self.source.commit(node, loaded, next)
+    }
+}
+
+#[test]
+fn ticks_that_were_missed_are_skipped() {
+    let stage = stage!();
+    let (runtime, nodes) = open(&stage, 2);
+    let pool = stage.pool(&runtime, PoolOptions::new().workers(1..=1));
+    let scheduler = Scheduler::start(&pool).unwrap();
+    let loads = Arc::new(AtomicU32::new(0));
+    let sleepy = Sleepy { source: source(&runtime), loads: Arc::clone(&loads) };
+    let begin = Instant::now();
+    scheduler.add(Every::new("all", PERIOD, "advance"), sleepy).unwrap();
+    let slept = i64::try_from((PERIOD * 20).as_nanos()).unwrap();
+    let passed = |node: &Node| node.elapsed >= slept;
+    for key in ["n0", "n1"] {
+        nodes.wait_for(key, passed, LIMIT).unwrap();
+    }
+    // Of each node's twenty times that passed meanwhile, two at most were not missed.
+    until("the figures say it", || figures(&scheduler).late >= 2 * 18);
+    let loads = u128::from(loads.load(Ordering::Relaxed));
+    let times = begin.elapsed().as_nanos() / PERIOD.as_nanos();
+    assert!(loads + 18 <= times, "{loads} times of {times} were made: some of those missed too");
+    scheduler.stop(LIMIT).unwrap();
+    assert_eq!(judge(&nodes), counter(&runtime, "commonhold_ticks_total"));
+    pool.stop(LIMIT).unwrap();
+}
+
 #[test]
 fn nodes_for_which_there_is_no_room_have_their_turn() {
     let stage = stage!();
     let capacity = Capacity { tasks: 8, ..CAPACITY };
-    let runtime = Runtime::open(with_nodes(stage.with_queue(&capacity), 40)).unwrap();
-    let nodes = fresh(&runtime, 40);
+    let runtime = Runtime::open(with_nodes(stage.with_queue(&capacity), 300)).unwrap();
+    let nodes = fresh(&runtime, 300);
     let pool = stage.pool(&runtime, PoolOptions::new().workers(1..=1));
     let scheduler = Scheduler::start(&pool).unwrap();
     let every = Every::new("all", Duration::from_millis(1), "advance");
     scheduler.add(every, source(&runtime)).unwrap();
-    wait_for(&nodes, 40, 5);
+    wait_for(&nodes, 300, 3);
     scheduler.stop(LIMIT).unwrap();
     assert_eq!(judge(&nodes), counter(&runtime, "commonhold_ticks_total"));
     assert!(counter(&runtime, "commonhold_ticks_late_total") > 0);
@@ -310,7 +360,8 @@ fn what_hangs_when_it_is_stopped_is_given_up() {
     let (runtime, nodes) = open(&stage, 3);
     let pool = stage.pool(&runtime, PoolOptions::new().workers(1..=1));
     let scheduler = Scheduler::start(&pool).unwrap();
-    scheduler.add(Every::new("all", PERIOD, "hang"), source(&runtime)).unwrap();
+    let every = Every::new("all", PERIOD, "hang").deadline(LIMIT * 100);
+    scheduler.add(every, source(&runtime)).unwrap();
     until("one of them runs", || pool.figures().unwrap().running == 1);
     until("all are sent", || figures(&scheduler).under_way == 3);
     let given_up = scheduler.stop(Duration::from_millis(1)).unwrap_err();
