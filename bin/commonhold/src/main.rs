@@ -45,10 +45,9 @@ use failure::{Done, Failure, one_line};
 use output::note;
 
 fn main() -> ExitCode {
-    // Pools start this program as their worker.
-    commonhold::workers::init(&commonhold_torture::workers::kinds());
     std::panic::set_hook(Box::new(tell_panic));
-    commonhold::workers::init(&cascade::kinds());
+    // Pools start this program as their worker: whatever any of its commands has done by workers is known here.
+    commonhold::workers::init(&cascade::kinds().with(commonhold_torture::workers::kind()));
     if let Some(code) = worker() {
         return code;
     }

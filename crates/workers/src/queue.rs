@@ -27,6 +27,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use commonhold_os::clock::{monotonic_nanos, wall_micros};
+use commonhold_os::fork;
 use commonhold_os::process::Identity;
 use commonhold_runtime::core::directory::Descriptor;
 use commonhold_runtime::core::queue::{Bell, GROUPS};
@@ -43,8 +44,6 @@ use crate::table::Numbered;
 
 /// The class of hints for free records, after those of the priorities; of pages the only one.
 const FREE: usize = 3;
-/// In when the supervisor looks again: he may start another worker now.
-pub(crate) const CAN_GROW: u64 = 1;
 /// The longest sleep of a worker that nobody wakes.
 const IDLE_PIECE: Duration = Duration::from_secs(1);
 
@@ -56,7 +55,8 @@ pub(crate) struct Shape {
     pub(crate) tasks: Numbered<StoredTask>,
     pages: Numbered<StoredPage>,
     pub(crate) workers: Numbered<StoredWorker>,
-    me: Process,
+    /// This process, and the generation in which it was looked up: a forked child is another one.
+    me: (Process, u64),
     epoch: u64,
 }
 
@@ -79,9 +79,18 @@ impl Shape {
             handle.space().set_hint(&queue, FREE, group)?;
             handle.space().set_hint(&pages_queue, FREE, group)?;
         }
-        let me = Identity::current().map_err(Error::from)?.into();
+        let me = (Identity::current().map_err(Error::from)?.into(), fork::generation());
         let epoch = handle.space().segment().header().store_epoch;
         Ok(Self { queue, pages_queue, tasks, pages, workers, me, epoch })
+    }
+
+    /// This process.
+    pub(crate) fn me(&self) -> Result<Process, Error> {
+        let (me, generation) = self.me;
+        if generation == fork::generation() {
+            return Ok(me);
+        }
+        Ok(Identity::current().map_err(Error::from)?.into())
     }
 
     /// The queue's words.
@@ -165,7 +174,12 @@ impl Queue {
             let first = cursor.get() / GROUPS;
             for row in 0..rows {
                 let slot = group + (first + row) % rows * GROUPS;
-                if let Some(found) = attempt(slot)? {
+                let tried = match attempt(slot) {
+                    // A record that cannot be read is not the one; the others are.
+                    Err(e) if e.is_damage() => None,
+                    other => other?,
+                };
+                if let Some(found) = tried {
                     cursor.set((slot + 1) % count.max(1));
                     return Ok(Some(found));
                 }
@@ -183,7 +197,11 @@ impl Queue {
             // None: so says the look after the hint was cleared.
             space.clear_hint(queue, class, group)?;
             if let Some(found) = in_group(group)? {
+                // Somebody may have looked meanwhile, found no hint and gone to sleep.
                 space.set_hint(queue, class, group)?;
+                if class != FREE {
+                    space.ring_ready(queue)?;
+                }
                 return Ok(Some(found));
             }
         }
@@ -205,19 +223,25 @@ impl Queue {
             };
             let named = pages::names(&pages);
             let bytes = new.arguments.len() as u64;
-            self.shape.tasks.update(&self.handle, id.slot(), |task| {
+            let made = self.shape.tasks.update(&self.handle, id.slot(), |task| {
                 let ours = task.task_id() == id && task.is(TaskState::Reserved);
                 task.state = TaskState::Pending.code();
                 (task.arguments_bytes, task.argument_pages) = (bytes, named);
                 ours
-            })?;
+            });
+            if !matches!(made, Ok(true)) {
+                // Somebody took this process for dead; or there was no room in the store's way for so long.
+                self.free_pages(id, &named)?;
+                self.unreserve(id)?;
+                return Err(made.err().map_or(Refused::Tasks, Refused::Failed));
+            }
         }
         self.announce_pending(id, new.priority, new.limit)?;
         Ok(id)
     }
 
     fn reserve(&self, new: &Submission<'_>, inline: bool) -> Result<Option<TaskId>, Error> {
-        let (now, shape) = (monotonic_nanos(), &self.shape);
+        let (now, shape, me) = (monotonic_nanos(), &self.shape, self.shape.me()?);
         let limit = u64::try_from(new.limit.as_nanos()).unwrap_or(u64::MAX);
         let too_long = |error| {
             let (table, key) = (TASKS.to_owned(), new.kind.to_owned());
@@ -255,7 +279,7 @@ impl Queue {
                     arguments,
                     ..StoredTask::default()
                 };
-                task.set_submitter(shape.me);
+                task.set_submitter(me);
                 true
             })?;
             Ok(made.then_some(id))
@@ -269,7 +293,7 @@ impl Queue {
             task.state = TaskState::Free.code();
             ours
         })?;
-        self.hint_free(id.slot())
+        self.announce_free(id.slot())
     }
 
     /// Behind the commit that made a task Pending.
@@ -282,17 +306,15 @@ impl Queue {
         let (space, queue) = (self.space(), &self.shape.queue);
         space.set_hint(queue, priority.class(), id.slot() % GROUPS)?;
         let woken = space.ring_ready(queue)?;
-        let looks_at = space.supervisor_looks_at(queue)?;
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        let due = monotonic_nanos().saturating_add(limit);
-        if due < looks_at || (!woken && looks_at & CAN_GROW != 0) {
-            self.ring_supervisor()?;
-        }
-        Ok(())
+        let due = monotonic_nanos().saturating_add(limit).min(u64::MAX >> 1);
+        // Nobody was idle: there may be one more.
+        space.look_by(queue, if !woken && space.grows(queue)? { 1 } else { due })
     }
 
+    /// Has the supervisor look at once.
     pub(crate) fn ring_supervisor(&self) -> Result<(), Error> {
-        self.space().ring_bell(&self.shape.queue, Bell::Supervisor)
+        self.space().look_by(&self.shape.queue, 1)
     }
 
     pub(crate) fn ring_done(&self) -> Result<(), Error> {
@@ -308,22 +330,26 @@ impl Queue {
         self.shape.epoch
     }
 
-    /// For the supervisor: when he looks again, with [`CAN_GROW`].
-    pub(crate) fn set_looks_at(&self, at: u64) -> Result<(), Error> {
-        self.space().set_supervisor_looks_at(&self.shape.queue, at)
+    /// For the supervisor: makes a hint good whose setter may have died. He rings for those that wait.
+    pub(crate) fn hint_pending(&self, id: TaskId, priority: Priority) -> Result<(), Error> {
+        self.hint(priority.class(), id.slot())
     }
 
-    /// For the supervisor: somebody may have died before he set it.
-    pub(crate) fn hint_pending(&self, id: TaskId, priority: Priority) -> Result<(), Error> {
-        let (space, group) = (self.space(), id.slot() % GROUPS);
-        if space.hints(&self.shape.queue, priority.class())? >> group & 1 == 0 {
-            space.set_hint(&self.shape.queue, priority.class(), group)?;
-            space.ring_ready(&self.shape.queue)?;
+    /// The same of a free record.
+    pub(crate) fn hint_free(&self, slot: u32) -> Result<(), Error> {
+        self.hint(FREE, slot)
+    }
+
+    fn hint(&self, class: usize, slot: u32) -> Result<(), Error> {
+        let (space, group) = (self.space(), slot % GROUPS);
+        if space.hints(&self.shape.queue, class)? >> group & 1 == 0 {
+            space.set_hint(&self.shape.queue, class, group)?;
         }
         Ok(())
     }
 
-    pub(crate) fn hint_free(&self, slot: u32) -> Result<(), Error> {
+    /// Behind a commit that made a record free.
+    pub(crate) fn announce_free(&self, slot: u32) -> Result<(), Error> {
         self.space().set_hint(&self.shape.queue, FREE, slot % GROUPS)
     }
 
@@ -352,7 +378,7 @@ impl Queue {
         }
         let now = monotonic_nanos();
         let mut claimed = None;
-        let epoch = self.shape.epoch;
+        let (epoch, me) = (self.shape.epoch, self.shape.me.0.pid);
         let made = self.shape.tasks.update(&self.handle, slot, |task| {
             // What is past its time, or of another boot, is the supervisor's.
             let stale = task.epoch != epoch || task.due <= now;
@@ -362,7 +388,7 @@ impl Queue {
             task.state = TaskState::Running.code();
             task.attempt += 1;
             task.started = now;
-            (task.worker, task.worker_pid) = (worker.into(), self.shape.me.pid);
+            (task.worker, task.worker_pid) = (worker.into(), me);
             claimed = Some(task.clone());
             true
         })?;

@@ -6,8 +6,12 @@ mod forks;
 mod guarded;
 mod life;
 mod names;
+mod pools;
+mod schedule;
 mod stream;
 mod waits;
+
+pub use pools::submit_some;
 
 use std::error::Error;
 use std::io::Write;
@@ -35,6 +39,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         return Err("the test is gone".into());
     }
     match *role {
+        "add" => schedule::add(segment, rest),
         "attach" => life::attach(segment, rest),
         "candidate" => life::candidate(segment),
         "churn" => churn::churn(segment, rest),
@@ -47,12 +52,18 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "found" => guarded::found(segment, rest),
         "herd" => names::herd(segment, rest),
         "hold" => churn::hold(segment, rest),
+        "leave" => pools::leave(segment, rest),
         "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
         "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
         "relay" => guarded::relay(segment, rest),
+        "start-stop" => pools::start_stop(segment, rest),
+        "reload" => schedule::reload(segment, rest),
+        "schedule" => schedule::schedule(segment, rest),
         "stream" => stream::stream(segment, rest),
+        "submit" => pools::submit(segment, rest),
+        "supervise" => pools::supervise(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
         "visit" => guarded::visit(segment, rest),

@@ -21,7 +21,8 @@ fn queue(runtime: &Runtime) -> Queue {
 }
 
 fn submission(arguments: &[u8]) -> Submission<'_> {
-    Submission { kind: "k", arguments, priority: Priority::Normal, attempts: 3, limit: PLENTY }
+    let (kind, priority) = ("k", Priority::Normal);
+    Submission { kind, arguments, priority, attempts: 3, limit: PLENTY, bound: false }
 }
 
 fn submit(queue: &Queue, arguments: &[u8]) -> TaskId {
