@@ -44,7 +44,8 @@ pub fn kinds() -> Kinds {
         }))
         .with(Kind::new("memory", none, |_, _| Ok(vec![1; 1 << 36])))
         .with(Kind::new("large", none, |_, _| Ok(vec![1; (1 << 20) + 1])))
-        .with(Kind::new("until-cancelled", none, until_cancelled));
+        .with(Kind::new("until-cancelled", none, until_cancelled))
+        .with(commonhold::systems::cascade::kind());
     nodes::with_ticks(kinds)
 }
 
