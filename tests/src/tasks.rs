@@ -44,6 +44,7 @@ pub fn kinds() -> Kinds {
         }))
         .with(Kind::new("memory", none, |_, _| Ok(vec![1; 1 << 36])))
         .with(Kind::new("large", none, |_, _| Ok(vec![1; (1 << 20) + 1])))
+        .with(Kind::new("flood", none, flood))
         .with(Kind::new("until-cancelled", none, until_cancelled))
         .with(commonhold::systems::cascade::kind());
     nodes::with_ticks(kinds)
@@ -77,6 +78,14 @@ fn kill(task: &Context<'_>, how: &[u8]) -> Result<Vec<u8>, String> {
         nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL).map_err(|e| e.to_string())?;
     }
     Ok(task.attempt().to_string().into_bytes())
+}
+
+/// Writes lines for as long as it lives, shorter ones than can be passed on as fast.
+fn flood(_: &Context<'_>, _: &[u8]) -> Result<Vec<u8>, String> {
+    let (lines, mut out) = (b"x\n".repeat(1 << 15), std::io::stderr().lock());
+    loop {
+        std::io::Write::write_all(&mut out, &lines).map_err(|e| e.to_string())?;
+    }
 }
 
 fn until_cancelled(task: &Context<'_>, _: &[u8]) -> Result<Vec<u8>, String> {

@@ -55,7 +55,7 @@ fn damage<T: commonhold_runtime::Record + Default>(
     slot: u32,
     kept: usize,
 ) {
-    let made = table.exchange(&queue.handle, slot, |now, next| {
+    let made = table.exchange(&queue.handle, slot, Way::default(), |now, next| {
         next.extend_from_slice(now);
         next.iter_mut().skip(kept).for_each(|byte| *byte = 0xff);
         Ok(())
