@@ -165,7 +165,7 @@ fn a_pool_at_work_is_shown() {
     assert_eq!((&seen["queue"]["running"], &seen["queue"]["limit"]), (&json!(1), &json!(16)));
     assert!(seen["queue"]["oldest_ms"].is_u64(), "{seen}");
     let worker = &busy["workers"][0];
-    let names = ["worker", "state", "processes", "last_end"].map(|name| worker[name].clone());
+    let names = ["worker", "state", "turn", "last_end"].map(|name| worker[name].clone());
     assert_eq!(names, [json!(0), json!("busy"), json!(1), Value::Null]);
     let task = &worker["task"];
     let names = ["id", "kind", "attempt", "priority"].map(|name| task[name].clone());
@@ -203,7 +203,7 @@ fn how_workers_ended_is_shown_and_who_is_dead_does_not_count() {
     assert!(error.to_string().contains("its worker exited with status 3"), "{error}");
     let again = wait_for(&world, |seen| seen["pool"]["idle"] == 1);
     let worker = &again["workers"][0];
-    assert_eq!((&worker["state"], &worker["processes"]), (&json!("idle"), &json!(2)));
+    assert_eq!((&worker["state"], &worker["turn"]), (&json!("idle"), &json!(2)));
     assert!(worker["last_end"].as_str().unwrap().starts_with("exited with status 3"), "{again}");
     let frame = world.ok(&["top", "--once", "--interval", "10ms"]);
     assert!(frame.contains("failed 0/s  (1 in all)"), "{frame}");

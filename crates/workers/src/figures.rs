@@ -70,7 +70,7 @@ pub struct WorkerView {
     pub state: WorkerState,
     /// When it was started, in microseconds since 1970.
     pub started_at: i64,
-    /// Processes that its record has had, with this one.
+    /// Its turn of the record: it grows with each process that the record has.
     pub turn: u64,
     /// The task that it has.
     pub task: Option<TaskView>,

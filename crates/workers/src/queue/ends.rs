@@ -262,9 +262,7 @@ impl Queue {
     /// Gives a task up: one that waits ends at once, one that runs is told, and its worker is killed if it goes on.
     /// False when it has ended already.
     pub(crate) fn cancel(&self, id: TaskId) -> Result<bool, Error> {
-        if self.fail_if(id, |now| now.is(TaskState::Pending), &Reason::Cancelled)? {
-            // It has ended, also if there is no room to count it.
-            let _ = count_error(&self.handle, &Reason::Cancelled);
+        if self.cancel_pending(id)? {
             return Ok(true);
         }
         let told = self.shape.tasks.update(&self.handle, id.slot(), |now| {
@@ -285,6 +283,16 @@ impl Queue {
             let runs = [TaskState::Reserved, TaskState::Pending, TaskState::Running];
             now != Ok(id.get()) || !runs.iter().any(|s| state == Ok(s.code()))
         })
+    }
+
+    /// Gives a task up if no worker has it.
+    pub(crate) fn cancel_pending(&self, id: TaskId) -> Result<bool, Error> {
+        let ended = self.fail_if(id, |now| now.is(TaskState::Pending), &Reason::Cancelled)?;
+        if ended {
+            // It has ended, also if there is no room to count it.
+            let _ = count_error(&self.handle, &Reason::Cancelled);
+        }
+        Ok(ended)
     }
 
     /// Waits until a task has ended, or is not there any more; false when `deadline` passed first.

@@ -59,7 +59,7 @@ pub(super) struct Buried {
 /// What a look at all tasks found.
 pub(super) struct Seen {
     now: u64,
-    pending: u32,
+    pub(super) pending: u32,
     /// The records of workers that have a task.
     busy: BTreeSet<u32>,
     /// The next time at which something is due.

@@ -241,10 +241,12 @@ impl Warden<'_> {
         }
         done = done.and(self.wait_for_ends(Instant::now() + KILLED));
         self.workers.clear();
-        done = done.and(self.scan().map(drop));
+        let seen = self.scan();
+        let queued = seen.as_ref().map_or(0, |seen| seen.pending);
+        done = done.and(seen.map(drop));
         let words = self.queue.queue_words();
         done = done.and(self.queue.space().end_looks(words).map_err(PoolError::from));
-        self.show(0, 0, 0);
+        self.show(0, 0, queued);
         done.map(|()| killed)
     }
 
