@@ -27,7 +27,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use commonhold_os::clock::{monotonic_nanos, wall_micros};
+use commonhold_os::fork;
 use commonhold_os::process::Identity;
+use commonhold_runtime::core::commit::Way;
 use commonhold_runtime::core::directory::Descriptor;
 use commonhold_runtime::core::queue::{Bell, GROUPS};
 use commonhold_runtime::core::schema::Decoder;
@@ -41,10 +43,13 @@ use crate::records::{
 };
 use crate::table::Numbered;
 
+/// How often a worker without a task looks whether there is one, before it sleeps: at most about what a wake costs.
+const SPINS_MAX: u32 = 256;
+const SPINS_MIN: u32 = 32;
+/// Bytes of a task's state and priority, with which its record begins.
+const PEEK_BYTES: usize = 16;
 /// The class of hints for free records, after those of the priorities; of pages the only one.
 const FREE: usize = 3;
-/// In when the supervisor looks again: he may start another worker now.
-pub(crate) const CAN_GROW: u64 = 1;
 /// The longest sleep of a worker that nobody wakes.
 const IDLE_PIECE: Duration = Duration::from_secs(1);
 
@@ -56,7 +61,8 @@ pub(crate) struct Shape {
     pub(crate) tasks: Numbered<StoredTask>,
     pages: Numbered<StoredPage>,
     pub(crate) workers: Numbered<StoredWorker>,
-    me: Process,
+    /// This process, and the generation in which it was looked up: a forked child is another one.
+    me: (Process, u64),
     epoch: u64,
 }
 
@@ -79,9 +85,18 @@ impl Shape {
             handle.space().set_hint(&queue, FREE, group)?;
             handle.space().set_hint(&pages_queue, FREE, group)?;
         }
-        let me = Identity::current().map_err(Error::from)?.into();
+        let me = (Identity::current().map_err(Error::from)?.into(), fork::generation());
         let epoch = handle.space().segment().header().store_epoch;
         Ok(Self { queue, pages_queue, tasks, pages, workers, me, epoch })
+    }
+
+    /// This process.
+    pub(crate) fn me(&self) -> Result<Process, Error> {
+        let (me, generation) = self.me;
+        if generation == fork::generation() {
+            return Ok(me);
+        }
+        Ok(Identity::current().map_err(Error::from)?.into())
     }
 
     /// The queue's words.
@@ -120,12 +135,14 @@ pub(crate) struct Queue {
     pub(crate) shape: Shape,
     cursor: Cell<u32>,
     page_cursor: Cell<u32>,
+    spins: Cell<u32>,
 }
 
 impl Queue {
     pub(crate) fn new(handle: Handle, shape: Shape) -> Self {
         let start = u32::from(handle.entry_index()).wrapping_mul(7);
-        Self { handle, shape, cursor: Cell::new(start), page_cursor: Cell::new(start) }
+        let (cursor, page_cursor) = (Cell::new(start), Cell::new(start));
+        Self { handle, shape, cursor, page_cursor, spins: Cell::new(SPINS_MAX) }
     }
 
     pub(crate) fn space(&self) -> &Space {
@@ -142,7 +159,7 @@ impl Queue {
 
     /// Where record `slot` stands, and its priority.
     pub(crate) fn peek(&self, slot: u32) -> Result<(i64, i64), Error> {
-        self.shape.tasks.look(&self.handle, slot, |payload| {
+        self.shape.tasks.look_front(&self.handle, slot, PEEK_BYTES, |payload| {
             let mut fields = Decoder::new(payload);
             let state = fields.i64().unwrap_or(-1);
             (state, fields.i64().unwrap_or(-1))
@@ -165,7 +182,12 @@ impl Queue {
             let first = cursor.get() / GROUPS;
             for row in 0..rows {
                 let slot = group + (first + row) % rows * GROUPS;
-                if let Some(found) = attempt(slot)? {
+                let tried = match attempt(slot) {
+                    // A record that cannot be read is not the one; the others are.
+                    Err(e) if e.is_damage() => None,
+                    other => other?,
+                };
+                if let Some(found) = tried {
                     cursor.set((slot + 1) % count.max(1));
                     return Ok(Some(found));
                 }
@@ -183,7 +205,11 @@ impl Queue {
             // None: so says the look after the hint was cleared.
             space.clear_hint(queue, class, group)?;
             if let Some(found) = in_group(group)? {
+                // Somebody may have looked meanwhile, found no hint and gone to sleep.
                 space.set_hint(queue, class, group)?;
+                if class != FREE {
+                    space.ring_ready(queue)?;
+                }
                 return Ok(Some(found));
             }
         }
@@ -205,19 +231,25 @@ impl Queue {
             };
             let named = pages::names(&pages);
             let bytes = new.arguments.len() as u64;
-            self.shape.tasks.update(&self.handle, id.slot(), |task| {
+            let made = self.shape.tasks.update(&self.handle, id.slot(), |task| {
                 let ours = task.task_id() == id && task.is(TaskState::Reserved);
                 task.state = TaskState::Pending.code();
                 (task.arguments_bytes, task.argument_pages) = (bytes, named);
                 ours
-            })?;
+            });
+            if !matches!(made, Ok(true)) {
+                // Somebody took this process for dead; or there was no room in the store's way for so long.
+                self.free_pages(id, &named)?;
+                self.unreserve(id)?;
+                return Err(made.err().map_or(Refused::Tasks, Refused::Failed));
+            }
         }
         self.announce_pending(id, new.priority, new.limit)?;
         Ok(id)
     }
 
     fn reserve(&self, new: &Submission<'_>, inline: bool) -> Result<Option<TaskId>, Error> {
-        let (now, shape) = (monotonic_nanos(), &self.shape);
+        let (now, shape, me) = (monotonic_nanos(), &self.shape, self.shape.me()?);
         let limit = u64::try_from(new.limit.as_nanos()).unwrap_or(u64::MAX);
         let too_long = |error| {
             let (table, key) = (TASKS.to_owned(), new.kind.to_owned());
@@ -255,7 +287,7 @@ impl Queue {
                     arguments,
                     ..StoredTask::default()
                 };
-                task.set_submitter(shape.me);
+                task.set_submitter(me);
                 true
             })?;
             Ok(made.then_some(id))
@@ -269,7 +301,7 @@ impl Queue {
             task.state = TaskState::Free.code();
             ours
         })?;
-        self.hint_free(id.slot())
+        self.announce_free(id.slot())
     }
 
     /// Behind the commit that made a task Pending.
@@ -281,18 +313,25 @@ impl Queue {
     ) -> Result<(), Error> {
         let (space, queue) = (self.space(), &self.shape.queue);
         space.set_hint(queue, priority.class(), id.slot() % GROUPS)?;
-        let woken = space.ring_ready(queue)?;
-        let looks_at = space.supervisor_looks_at(queue)?;
+        let comes = space.ring_ready(queue)?;
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        let due = monotonic_nanos().saturating_add(limit);
-        if due < looks_at || (!woken && looks_at & CAN_GROW != 0) {
-            self.ring_supervisor()?;
+        let due = monotonic_nanos().saturating_add(limit).min(u64::MAX >> 1);
+        // Nobody comes: there may be one more.
+        space.look_by(queue, if !comes && space.grows(queue)? { 1 } else { due })
+    }
+
+    /// Has a worker look, or else the supervisor, if he may start one.
+    fn wake_worker(&self) -> Result<(), Error> {
+        let (space, queue) = (self.space(), &self.shape.queue);
+        if !space.ring_ready(queue)? && space.grows(queue)? {
+            space.look_by(queue, 1)?;
         }
         Ok(())
     }
 
+    /// Has the supervisor look at once.
     pub(crate) fn ring_supervisor(&self) -> Result<(), Error> {
-        self.space().ring_bell(&self.shape.queue, Bell::Supervisor)
+        self.space().look_by(&self.shape.queue, 1)
     }
 
     pub(crate) fn ring_done(&self) -> Result<(), Error> {
@@ -308,22 +347,26 @@ impl Queue {
         self.shape.epoch
     }
 
-    /// For the supervisor: when he looks again, with [`CAN_GROW`].
-    pub(crate) fn set_looks_at(&self, at: u64) -> Result<(), Error> {
-        self.space().set_supervisor_looks_at(&self.shape.queue, at)
+    /// For the supervisor: makes a hint good whose setter may have died. He rings for those that wait.
+    pub(crate) fn hint_pending(&self, id: TaskId, priority: Priority) -> Result<(), Error> {
+        self.hint(priority.class(), id.slot())
     }
 
-    /// For the supervisor: somebody may have died before he set it.
-    pub(crate) fn hint_pending(&self, id: TaskId, priority: Priority) -> Result<(), Error> {
-        let (space, group) = (self.space(), id.slot() % GROUPS);
-        if space.hints(&self.shape.queue, priority.class())? >> group & 1 == 0 {
-            space.set_hint(&self.shape.queue, priority.class(), group)?;
-            space.ring_ready(&self.shape.queue)?;
+    /// The same of a free record.
+    pub(crate) fn hint_free(&self, slot: u32) -> Result<(), Error> {
+        self.hint(FREE, slot)
+    }
+
+    fn hint(&self, class: usize, slot: u32) -> Result<(), Error> {
+        let (space, group) = (self.space(), slot % GROUPS);
+        if space.hints(&self.shape.queue, class)? >> group & 1 == 0 {
+            space.set_hint(&self.shape.queue, class, group)?;
         }
         Ok(())
     }
 
-    pub(crate) fn hint_free(&self, slot: u32) -> Result<(), Error> {
+    /// Behind a commit that made a record free.
+    pub(crate) fn announce_free(&self, slot: u32) -> Result<(), Error> {
         self.space().set_hint(&self.shape.queue, FREE, slot % GROUPS)
     }
 
@@ -352,8 +395,10 @@ impl Queue {
         }
         let now = monotonic_nanos();
         let mut claimed = None;
-        let epoch = self.shape.epoch;
-        let made = self.shape.tasks.update(&self.handle, slot, |task| {
+        let (epoch, me) = (self.shape.epoch, self.shape.me.0.pid);
+        // Who waits for the task waits for its end.
+        let way = Way { quiet: true, ..Way::default() };
+        let made = self.shape.tasks.update_way(&self.handle, slot, way, |task| {
             // What is past its time, or of another boot, is the supervisor's.
             let stale = task.epoch != epoch || task.due <= now;
             if (task.state, task.priority) != pending || stale || task.cancelled {
@@ -362,7 +407,7 @@ impl Queue {
             task.state = TaskState::Running.code();
             task.attempt += 1;
             task.started = now;
-            (task.worker, task.worker_pid) = (worker.into(), self.shape.me.pid);
+            (task.worker, task.worker_pid) = (worker.into(), me);
             claimed = Some(task.clone());
             true
         })?;
@@ -374,8 +419,48 @@ impl Queue {
         self.space().listen_ready(&self.shape.queue)
     }
 
-    /// Waits for something to do, if nobody has rung since `heard`.
-    pub(crate) fn sleep_ready(&self, heard: u64) -> Result<(), Error> {
-        self.space().sleep_ready(&self.shape.queue, heard, IDLE_PIECE)
+    /// A task that came since `heard`, or comes in a moment, made `worker`'s. If there is none, and `stays` says so, waits
+    /// until somebody rings.
+    pub(crate) fn await_task(
+        &self,
+        worker: u32,
+        heard: u64,
+        stays: impl Fn() -> Result<bool, Error>,
+    ) -> Result<Option<StoredTask>, Error> {
+        let (space, queue) = (self.space(), &self.shape.queue);
+        let mut task = None;
+        let spins = self.spins.get();
+        if space.search_ready(queue, heard, spins)? {
+            task = self.claim(worker)?;
+        }
+        // Where staying awake is in vain, because tasks come seldom or there is no processor for their submitter meanwhile,
+        // it is for a shorter time next time.
+        let next = if task.is_some() { spins * 2 } else { spins / 2 };
+        self.spins.set(next.clamp(SPINS_MIN, SPINS_MAX));
+        if task.is_none() {
+            let heard = space.announce_ready(queue)?;
+            task = self.claim(worker)?;
+            if task.is_none() && stays()? {
+                space.sleep_ready(queue, heard, IDLE_PIECE)?;
+                task = if stays()? { self.claim(worker)? } else { None };
+            }
+        }
+        // Who rang meanwhile may have left it to this worker to wake the others.
+        self.pass_on()?;
+        Ok(task)
+    }
+
+    /// Has another worker look if there is a task that waits.
+    fn pass_on(&self) -> Result<(), Error> {
+        for priority in Priority::ALL {
+            let pending = (TaskState::Pending.code(), priority.code());
+            let look = |slot| Ok(Some(()).filter(|()| self.peek(slot).is_ok_and(|p| p == pending)));
+            let (count, class, cursor) =
+                (self.shape.tasks.count(), priority.class(), Cell::new(self.cursor.get()));
+            if self.find(&self.shape.queue, class, count, &cursor, look)?.is_some() {
+                return self.wake_worker().map(drop);
+            }
+        }
+        Ok(())
     }
 }

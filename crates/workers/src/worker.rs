@@ -32,6 +32,8 @@ pub(crate) struct Order {
     pub(crate) slot: u32,
     /// Which process of that record.
     pub(crate) turn: u64,
+    /// The segment's id: another one may have got its path.
+    pub(crate) uuid: [u8; 16],
     /// The supervisor's process.
     pub(crate) supervisor: u32,
     /// The most bytes of memory of its own.
@@ -81,6 +83,9 @@ impl Order {
         }
         let config = Config::named(&self.segment).attach_only().without_tables().without_steward();
         let runtime = Runtime::open(config)?;
+        if runtime.space().segment().header().uuid != self.uuid {
+            return Ok(()); // the supervisor will find out too
+        }
         let queue = Queue::new(runtime.handle()?, Shape::open(&runtime)?);
         let me = Identity::current().map_err(Error::from)?;
         let mine = queue.shape.workers.update(&queue.handle, self.slot, |worker| {
@@ -96,17 +101,22 @@ impl Order {
         let metrics = TaskMetrics::new(&queue.handle)?;
         while !self.is_told_to_stop(&queue)? {
             let heard = queue.listen_ready()?;
-            match queue.claim(self.slot)? {
-                Some(task) => run(&queue, &metrics, kinds, &task)?,
-                None if self.is_told_to_stop(&queue)? => break,
-                None => queue.sleep_ready(heard)?,
+            let task = match queue.claim(self.slot)? {
+                None => {
+                    let stays = || self.is_told_to_stop(&queue).map(|told| !told);
+                    queue.await_task(self.slot, heard, stays)?
+                }
+                task => task,
+            };
+            if let Some(task) = task {
+                run(&queue, &metrics, kinds, &task)?;
             }
         }
         Ok(())
     }
 
     fn is_told_to_stop(&self, queue: &Queue) -> Result<bool, Error> {
-        queue.shape.workers.look(&queue.handle, self.slot, |payload| {
+        queue.shape.workers.look_front(&queue.handle, self.slot, 17, |payload| {
             let mut fields = Decoder::new(payload);
             let (_, turn) = (fields.i64(), fields.u64());
             turn != Ok(self.turn) || fields.bool() != Ok(false)
@@ -123,7 +133,7 @@ fn run(
 ) -> Result<(), Error> {
     if task.attempt == 1 {
         let waited = task.started.saturating_sub(task.submitted);
-        metrics.wait.observe_time(Duration::from_nanos(waited))?;
+        let _ = metrics.wait.observe_time(Duration::from_nanos(waited));
     }
     let Some(arguments) = queue.arguments(task)? else {
         let why = "its arguments are not there: the store had the task without them";
@@ -148,10 +158,14 @@ fn run(
         }
         Err(unknown) => Err(Reason::Error(format!("in the worker, {unknown}"))),
     };
+    if u64::from(std::process::id()) != task.worker_pid {
+        std::process::exit(0); // a child that the task forked is no worker
+    }
     let ran = monotonic_nanos().saturating_sub(task.started);
-    metrics.duration.observe_time(Duration::from_nanos(ran))?;
+    // What is counted is no reason to lose a result.
+    let _ = metrics.duration.observe_time(Duration::from_nanos(ran));
     if let Some(reason) = queue.finish(task, outcome)? {
-        metrics.count_error(&reason)?;
+        metrics.count_error(&reason);
     }
     Ok(())
 }
