@@ -6,13 +6,18 @@
 //! hot    ready        bit 0: somebody sleeps · bit 1: somebody looks next · above: moves when there is something to do
 //! hot    done         bit 0: somebody sleeps · above: moves when something was done (pool.rs: announce, signal)
 //! hot    supervisor   the same, for who looks after the workers
-//! hot    looks at     when the supervisor looks again by himself, in nanoseconds of the monotonic clock
+//! hot    looks at     when the supervisor looks again, in nanoseconds of the monotonic clock; 0: there is none
+//! hot    grows        1: he may start another worker
 //! warm   hints 0..4   one word a class: a bit says that one of its 64 groups of records may have one of that class
 //! ```
 //! **Hints**: who makes a record one of a class sets the bit of its group *after* the commit. Who looks for one clears
 //! the bit *before* he looks at the group's records, and sets it again unless he found none. So a bit that is clear
 //! while there is one has somebody who is just looking, or who died between his commit and the bit: the supervisor
 //! looks at all records when a worker has died, and each second.
+//!
+//! **Looks**: while the supervisor looks, `looks at` is as late as can be. Who wants him to look earlier lowers the word,
+//! and rings if that was not during a look: then the supervisor finds it at the end of the look, when he lowers the word
+//! to his own next one. So a thousand submissions during one look are one more look and no ring.
 //!
 //! **Sleep**: a worker that finds nothing announces itself (bit 0), looks once more, and sleeps on exactly the value that it
 //! left. Who has set a hint moves the word, and wakes one sleeper if there may be any.
@@ -32,7 +37,7 @@
 use std::time::Duration;
 
 use commonhold_segment::sync::{
-    AtomicU64, Ordering, fence, futex_wait, futex_wake_all, futex_wake_one,
+    AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all, futex_wake_one,
 };
 
 use crate::directory::{Descriptor, NameKind, NewName};
@@ -57,6 +62,9 @@ const READY: usize = 0;
 const DONE: usize = 1;
 const SUPERVISOR: usize = 2;
 const LOOKS_AT: usize = 3;
+const GROWS: usize = 4;
+/// In `looks at`: the supervisor is just looking.
+const LOOKING: u64 = u64::MAX;
 
 /// Something to sleep on until somebody rings; all sleepers wake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,21 +248,69 @@ impl Space {
         self.check_whole()
     }
 
-    /// When the supervisor looks again by himself, in nanoseconds of the monotonic clock; 0: there never was one.
+    /// Has the supervisor look by `at`, in nanoseconds of the monotonic clock, if he would look later. To be called after
+    /// the commit that he is to see.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
-    pub fn supervisor_looks_at(&self, queue: &Descriptor) -> Result<u64, Error> {
-        Ok(self.name_entry(queue.index)?.hot(LOOKS_AT)?.load(Ordering::SeqCst))
+    pub fn look_by(&self, queue: &Descriptor, at: u64) -> Result<(), Error> {
+        let word = self.name_entry(queue.index)?.hot(LOOKS_AT)?;
+        crossing();
+        if word.load(Ordering::SeqCst) <= at {
+            return Ok(());
+        }
+        let before = word.fetch_min(at, Ordering::SeqCst);
+        if before > at && before != LOOKING {
+            self.ring_bell(queue, Bell::Supervisor)
+        } else {
+            Ok(())
+        }
     }
 
-    /// For the supervisor: says when he looks again. To be followed by a look at what is due.
+    /// For the supervisor: the look begins. What was committed before is seen by it.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
-    pub fn set_supervisor_looks_at(&self, queue: &Descriptor, nanos: u64) -> Result<(), Error> {
-        self.name_entry(queue.index)?.hot(LOOKS_AT)?.store(nanos, Ordering::SeqCst);
+    pub fn begin_look(&self, queue: &Descriptor) -> Result<(), Error> {
+        self.name_entry(queue.index)?.hot(LOOKS_AT)?.swap(LOOKING, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         Ok(())
+    }
+
+    /// For the supervisor: the look ends, and the next one is to be at `at`; or earlier, when somebody asked for that
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn end_look(&self, queue: &Descriptor, at: u64) -> Result<u64, Error> {
+        let word = self.name_entry(queue.index)?.hot(LOOKS_AT)?;
+        Ok(word.fetch_min(at, Ordering::SeqCst).min(at))
+    }
+
+    /// For the supervisor: there is none from now on.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn end_looks(&self, queue: &Descriptor) -> Result<(), Error> {
+        self.name_entry(queue.index)?.hot(LOOKS_AT)?.store(0, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// For the supervisor: whether he may start another worker.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn set_grows(&self, queue: &Descriptor, grows: bool) -> Result<(), Error> {
+        self.name_entry(queue.index)?.hot(GROWS)?.store(grows.into(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether the supervisor may start another worker.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn grows(&self, queue: &Descriptor) -> Result<bool, Error> {
+        Ok(self.name_entry(queue.index)?.hot(GROWS)?.load(Ordering::SeqCst) != 0)
     }
 
     /// The groups that may have a record of `class`, one bit each.

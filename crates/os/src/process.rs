@@ -146,7 +146,9 @@ impl Pidfd {
         start_ticks(&pid.to_string())
     }
 
-    fn has_ended(&self) -> bool {
+    /// Whether the process has ended. A descriptor says so for ever, whoever waited for the process.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }

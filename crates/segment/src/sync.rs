@@ -407,6 +407,14 @@ pub mod model {
             if step() { self.0.fetch_and(value, order) } else { 0 }
         }
 
+        pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+            if step() { self.0.fetch_add(value, order) } else { 0 }
+        }
+
+        pub fn fetch_min(&self, value: u64, order: Ordering) -> u64 {
+            if step() { self.0.fetch_min(value, order) } else { 0 }
+        }
+
         pub fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
             if step() { self.0.fetch_max(value, order) } else { 0 }
         }

@@ -108,9 +108,13 @@ impl Kinds {
     /// The kind `name`.
     ///
     /// # Errors
-    /// [`TaskError::UnknownKind`].
+    /// [`TaskError::UnknownKind`]; [`TaskError::Option`] for one whose name is too long.
     pub fn get(&self, name: &str) -> Result<&Kind, TaskError> {
-        self.0.get(name).filter(|_| name.len() <= KIND_BYTES_MAX).ok_or_else(|| {
+        if self.0.contains_key(name) && name.len() > KIND_BYTES_MAX {
+            let (found, must) = (name.to_owned(), format!("at most {KIND_BYTES_MAX} bytes long"));
+            return Err(TaskError::Option { what: "kind's name", found, must });
+        }
+        self.0.get(name).ok_or_else(|| {
             let known: Vec<String> = self.names().map(|name| format!("`{name}`")).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             TaskError::UnknownKind { kind: name.to_owned(), known }

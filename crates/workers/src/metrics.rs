@@ -26,8 +26,9 @@ impl<'a> TaskMetrics<'a> {
         Ok(Self { metrics, duration, wait })
     }
 
-    pub(crate) fn count_error(&self, reason: &Reason) -> Result<(), Error> {
-        errors(&self.metrics, reason.label())?.inc()
+    /// Counts a task without a result. There may be no room for the metric; that is no task's fault.
+    pub(crate) fn count_error(&self, reason: &Reason) {
+        let _ = errors(&self.metrics, reason.label()).and_then(|counter| counter.inc());
     }
 }
 

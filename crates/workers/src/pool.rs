@@ -25,6 +25,9 @@ use crate::worker::is_worker;
 /// The guard that the supervisor holds.
 pub(crate) const SUPERVISOR: &str = "workers";
 
+/// So many participants are kept for the next who needs one.
+const IDLE_QUEUES: usize = 8;
+
 /// How a pool is run.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
@@ -162,15 +165,18 @@ impl Shared {
             None => Queue::new(Handle::open(&self.space)?, self.shape.clone()),
         };
         let done = work(&queue);
-        idle().push(queue);
+        let mut idle = idle();
+        if idle.len() < IDLE_QUEUES {
+            idle.push(queue);
+        }
         done
     }
 
-    pub(crate) fn watch(&self, id: TaskId, waker: &Waker) -> Result<(), Error> {
+    pub(crate) fn watch(&self, id: (TaskId, u64), waker: &Waker) -> Result<(), Error> {
         self.reactor.watch(id, waker, || Handle::open(&self.space), &self.shape)
     }
 
-    pub(crate) fn forget(&self, id: TaskId) {
+    pub(crate) fn forget(&self, id: (TaskId, u64)) {
         self.reactor.forget(id);
     }
 

@@ -27,6 +27,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use commonhold_os::clock::{monotonic_nanos, wall_micros};
+use commonhold_os::fork;
 use commonhold_os::process::Identity;
 use commonhold_runtime::core::commit::Way;
 use commonhold_runtime::core::directory::Descriptor;
@@ -49,8 +50,6 @@ const SPINS_MIN: u32 = 32;
 const PEEK_BYTES: usize = 16;
 /// The class of hints for free records, after those of the priorities; of pages the only one.
 const FREE: usize = 3;
-/// In when the supervisor looks again: he may start another worker now.
-pub(crate) const CAN_GROW: u64 = 1;
 /// The longest sleep of a worker that nobody wakes.
 const IDLE_PIECE: Duration = Duration::from_secs(1);
 
@@ -62,7 +61,8 @@ pub(crate) struct Shape {
     pub(crate) tasks: Numbered<StoredTask>,
     pages: Numbered<StoredPage>,
     pub(crate) workers: Numbered<StoredWorker>,
-    me: Process,
+    /// This process, and the generation in which it was looked up: a forked child is another one.
+    me: (Process, u64),
     epoch: u64,
 }
 
@@ -85,9 +85,18 @@ impl Shape {
             handle.space().set_hint(&queue, FREE, group)?;
             handle.space().set_hint(&pages_queue, FREE, group)?;
         }
-        let me = Identity::current().map_err(Error::from)?.into();
+        let me = (Identity::current().map_err(Error::from)?.into(), fork::generation());
         let epoch = handle.space().segment().header().store_epoch;
         Ok(Self { queue, pages_queue, tasks, pages, workers, me, epoch })
+    }
+
+    /// This process.
+    pub(crate) fn me(&self) -> Result<Process, Error> {
+        let (me, generation) = self.me;
+        if generation == fork::generation() {
+            return Ok(me);
+        }
+        Ok(Identity::current().map_err(Error::from)?.into())
     }
 
     /// The queue's words.
@@ -173,7 +182,12 @@ impl Queue {
             let first = cursor.get() / GROUPS;
             for row in 0..rows {
                 let slot = group + (first + row) % rows * GROUPS;
-                if let Some(found) = attempt(slot)? {
+                let tried = match attempt(slot) {
+                    // A record that cannot be read is not the one; the others are.
+                    Err(e) if e.is_damage() => None,
+                    other => other?,
+                };
+                if let Some(found) = tried {
                     cursor.set((slot + 1) % count.max(1));
                     return Ok(Some(found));
                 }
@@ -191,7 +205,11 @@ impl Queue {
             // None: so says the look after the hint was cleared.
             space.clear_hint(queue, class, group)?;
             if let Some(found) = in_group(group)? {
+                // Somebody may have looked meanwhile, found no hint and gone to sleep.
                 space.set_hint(queue, class, group)?;
+                if class != FREE {
+                    space.ring_ready(queue)?;
+                }
                 return Ok(Some(found));
             }
         }
@@ -213,19 +231,25 @@ impl Queue {
             };
             let named = pages::names(&pages);
             let bytes = new.arguments.len() as u64;
-            self.shape.tasks.update(&self.handle, id.slot(), |task| {
+            let made = self.shape.tasks.update(&self.handle, id.slot(), |task| {
                 let ours = task.task_id() == id && task.is(TaskState::Reserved);
                 task.state = TaskState::Pending.code();
                 (task.arguments_bytes, task.argument_pages) = (bytes, named);
                 ours
-            })?;
+            });
+            if !matches!(made, Ok(true)) {
+                // Somebody took this process for dead; or there was no room in the store's way for so long.
+                self.free_pages(id, &named)?;
+                self.unreserve(id)?;
+                return Err(made.err().map_or(Refused::Tasks, Refused::Failed));
+            }
         }
         self.announce_pending(id, new.priority, new.limit)?;
         Ok(id)
     }
 
     fn reserve(&self, new: &Submission<'_>, inline: bool) -> Result<Option<TaskId>, Error> {
-        let (now, shape) = (monotonic_nanos(), &self.shape);
+        let (now, shape, me) = (monotonic_nanos(), &self.shape, self.shape.me()?);
         let limit = u64::try_from(new.limit.as_nanos()).unwrap_or(u64::MAX);
         let too_long = |error| {
             let (table, key) = (TASKS.to_owned(), new.kind.to_owned());
@@ -263,7 +287,7 @@ impl Queue {
                     arguments,
                     ..StoredTask::default()
                 };
-                task.set_submitter(shape.me);
+                task.set_submitter(me);
                 true
             })?;
             Ok(made.then_some(id))
@@ -277,7 +301,7 @@ impl Queue {
             task.state = TaskState::Free.code();
             ours
         })?;
-        self.hint_free(id.slot())
+        self.announce_free(id.slot())
     }
 
     /// Behind the commit that made a task Pending.
@@ -289,27 +313,21 @@ impl Queue {
     ) -> Result<(), Error> {
         let (space, queue) = (self.space(), &self.shape.queue);
         space.set_hint(queue, priority.class(), id.slot() % GROUPS)?;
-        let looks_at = self.wake_worker()?;
+        let at_once = self.wake_worker()?;
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        if monotonic_nanos().saturating_add(limit) < looks_at {
-            self.ring_supervisor()?;
-        }
-        Ok(())
+        let due = monotonic_nanos().saturating_add(limit).min(u64::MAX >> 1);
+        space.look_by(queue, if at_once { 1 } else { due })
     }
 
-    /// Has a worker look, or else the supervisor, if he may start one; when he looks again.
-    fn wake_worker(&self) -> Result<u64, Error> {
+    /// Has a worker look; whether the supervisor is to look at once, because none does and he may start one more.
+    fn wake_worker(&self) -> Result<bool, Error> {
         let (space, queue) = (self.space(), &self.shape.queue);
-        let comes = space.ring_ready(queue)?;
-        let looks_at = space.supervisor_looks_at(queue)?;
-        if !comes && looks_at & CAN_GROW != 0 {
-            self.ring_supervisor()?;
-        }
-        Ok(looks_at)
+        Ok(!space.ring_ready(queue)? && space.grows(queue)?)
     }
 
+    /// Has the supervisor look at once.
     pub(crate) fn ring_supervisor(&self) -> Result<(), Error> {
-        self.space().ring_bell(&self.shape.queue, Bell::Supervisor)
+        self.space().look_by(&self.shape.queue, 1)
     }
 
     pub(crate) fn ring_done(&self) -> Result<(), Error> {
@@ -325,22 +343,26 @@ impl Queue {
         self.shape.epoch
     }
 
-    /// For the supervisor: when he looks again, with [`CAN_GROW`].
-    pub(crate) fn set_looks_at(&self, at: u64) -> Result<(), Error> {
-        self.space().set_supervisor_looks_at(&self.shape.queue, at)
+    /// For the supervisor: makes a hint good whose setter may have died. He rings for those that wait.
+    pub(crate) fn hint_pending(&self, id: TaskId, priority: Priority) -> Result<(), Error> {
+        self.hint(priority.class(), id.slot())
     }
 
-    /// For the supervisor: somebody may have died before he set it.
-    pub(crate) fn hint_pending(&self, id: TaskId, priority: Priority) -> Result<(), Error> {
-        let (space, group) = (self.space(), id.slot() % GROUPS);
-        if space.hints(&self.shape.queue, priority.class())? >> group & 1 == 0 {
-            space.set_hint(&self.shape.queue, priority.class(), group)?;
-            space.ring_ready(&self.shape.queue)?;
+    /// The same of a free record.
+    pub(crate) fn hint_free(&self, slot: u32) -> Result<(), Error> {
+        self.hint(FREE, slot)
+    }
+
+    fn hint(&self, class: usize, slot: u32) -> Result<(), Error> {
+        let (space, group) = (self.space(), slot % GROUPS);
+        if space.hints(&self.shape.queue, class)? >> group & 1 == 0 {
+            space.set_hint(&self.shape.queue, class, group)?;
         }
         Ok(())
     }
 
-    pub(crate) fn hint_free(&self, slot: u32) -> Result<(), Error> {
+    /// Behind a commit that made a record free.
+    pub(crate) fn announce_free(&self, slot: u32) -> Result<(), Error> {
         self.space().set_hint(&self.shape.queue, FREE, slot % GROUPS)
     }
 
@@ -369,7 +391,7 @@ impl Queue {
         }
         let now = monotonic_nanos();
         let mut claimed = None;
-        let epoch = self.shape.epoch;
+        let (epoch, me) = (self.shape.epoch, self.shape.me.0.pid);
         // Who waits for the task waits for its end.
         let way = Way { quiet: true, ..Way::default() };
         let made = self.shape.tasks.update_way(&self.handle, slot, way, |task| {
@@ -381,7 +403,7 @@ impl Queue {
             task.state = TaskState::Running.code();
             task.attempt += 1;
             task.started = now;
-            (task.worker, task.worker_pid) = (worker.into(), self.shape.me.pid);
+            (task.worker, task.worker_pid) = (worker.into(), me);
             claimed = Some(task.clone());
             true
         })?;
@@ -432,7 +454,10 @@ impl Queue {
             let (count, class, cursor) =
                 (self.shape.tasks.count(), priority.class(), Cell::new(self.cursor.get()));
             if self.find(&self.shape.queue, class, count, &cursor, look)?.is_some() {
-                return self.wake_worker().map(drop);
+                if self.wake_worker()? {
+                    self.ring_supervisor()?;
+                }
+                return Ok(());
             }
         }
         Ok(())

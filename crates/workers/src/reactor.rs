@@ -1,12 +1,13 @@
 //! Wakes who awaits tasks: one thread a process, which sleeps on the queue's bell for ends.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use commonhold_os::fork;
+use commonhold_os::{OsError, fork};
 use commonhold_runtime::core::queue::Bell;
 use commonhold_runtime::core::space::Space;
 use commonhold_runtime::{Error, Handle};
@@ -17,9 +18,13 @@ use crate::records::TaskId;
 /// The longest sleep: who ended a task may have died before he rang.
 const PIECE: Duration = Duration::from_secs(1);
 
+/// A task, and which handle of it.
+type Awaited = (TaskId, u64);
+
 #[derive(Debug, Default)]
 struct Waiting {
-    tasks: HashMap<TaskId, Waker>,
+    /// By task, and by the number of the handle that is awaited: several may await one task.
+    tasks: HashMap<Awaited, Waker>,
     /// The thread, while it runs, and the process that it is of, told apart from its forked children.
     thread: Option<(JoinHandle<()>, u64)>,
     closes: bool,
@@ -39,31 +44,34 @@ impl Reactor {
     /// Has `waker` woken when the task ends. To be followed by a look whether it has.
     pub(crate) fn watch(
         &self,
-        id: TaskId,
+        id: Awaited,
         waker: &Waker,
         handle: impl FnOnce() -> Result<Handle, Error>,
         shape: &Shape,
     ) -> Result<(), Error> {
+        let (waker, generation) = (waker.clone(), fork::generation());
         let mut waiting = lock(&self.waiting);
-        match waiting.tasks.get_mut(&id) {
-            Some(known) => known.clone_from(waker),
-            None => drop(waiting.tasks.insert(id, waker.clone())),
+        let runs = |w: &Waiting| w.thread.as_ref().is_some_and(|(_, of)| *of == generation);
+        let old = waiting.tasks.insert(id, waker);
+        let missing = !runs(&waiting);
+        drop(waiting);
+        // Wakers are dropped without the lock: one may be the last that keeps another task's handle.
+        drop(old);
+        if !missing {
+            return Ok(());
         }
-        if waiting.thread.is_none() {
-            let queue = Queue::new(handle()?, shape.clone());
-            let shared = Arc::clone(&self.waiting);
-            let thread = std::thread::Builder::new().name("commonhold-ends".to_owned());
-            let spawned = thread.spawn(move || watch_ends(&queue, &shared));
-            let no_thread = |error| {
-                commonhold_os::OsError::new(
-                    "start a thread for",
-                    std::path::Path::new("ends of tasks"),
-                    error,
-                )
-            };
-            let spawned = spawned.map_err(|e| Error::from(no_thread(e)))?;
-            waiting.thread = Some((spawned, fork::generation()));
+        let queue = Queue::new(handle()?, shape.clone());
+        let mut waiting = lock(&self.waiting);
+        if runs(&waiting) {
+            return Ok(()); // another one was first
         }
+        let shared = Arc::clone(&self.waiting);
+        let thread = std::thread::Builder::new().name("commonhold-ends".to_owned());
+        let spawned = thread.spawn(move || watch_ends(&queue, &shared)).map_err(|error| {
+            OsError::new("start a thread for", Path::new("ends of tasks"), error)
+        })?;
+        // In a forked child the parent's thread does not exist, and is nothing to join.
+        std::mem::forget(waiting.thread.replace((spawned, generation)));
         Ok(())
     }
 
@@ -84,7 +92,7 @@ impl Reactor {
         }
     }
 
-    pub(crate) fn forget(&self, id: TaskId) {
+    pub(crate) fn forget(&self, id: Awaited) {
         let waker = lock(&self.waiting).tasks.remove(&id);
         // Dropped without the lock: it may be the last that keeps another task's handle.
         drop(waker);
@@ -96,14 +104,12 @@ fn watch_ends(queue: &Queue, shared: &Mutex<Waiting>) {
     let space = queue.space();
     let mut quiet = false;
     while let Ok(heard) = space.listen_bell(queue.queue_words(), Bell::Done) {
-        let ids: Vec<TaskId> = lock(shared).tasks.keys().copied().collect();
+        let ids: Vec<Awaited> = lock(shared).tasks.keys().copied().collect();
         for id in &ids {
             // What cannot be read its owner is to see.
-            let ended = queue.has_ended(*id).unwrap_or(true);
+            let ended = queue.has_ended(id.0).unwrap_or(true);
             let waker = if ended { lock(shared).tasks.remove(id) } else { None };
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            waker.into_iter().for_each(wake);
         }
         let mut waiting = lock(shared);
         if waiting.closes || (waiting.tasks.is_empty() && quiet) {
@@ -122,5 +128,10 @@ fn watch_ends(queue: &Queue, shared: &Mutex<Waiting>) {
         waiting.thread = None;
         std::mem::take(&mut waiting.tasks)
     };
-    left.into_values().for_each(Waker::wake);
+    left.into_values().for_each(wake);
+}
+
+/// An executor's waker may panic; that is not the end of all the others.
+fn wake(waker: Waker) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
 }

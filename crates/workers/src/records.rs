@@ -66,7 +66,7 @@ pub fn table_configs(capacity: &Capacity) -> [TableConfig; 3] {
 }
 
 /// A task's id: which turn of which record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TaskId(pub(crate) u64);
 
 impl TaskId {
@@ -165,7 +165,7 @@ impl Priority {
 }
 
 /// A process, as it stands in a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Process {
     pub(crate) pid: u64,
     pub(crate) start: u64,

@@ -16,6 +16,7 @@
 mod child;
 mod look;
 mod staff;
+mod voice;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use commonhold_os::fork;
 use commonhold_os::process::Liveness;
 use commonhold_runtime::core::queue::Bell;
 use commonhold_runtime::core::space::Space;
@@ -40,6 +42,10 @@ use look::Warden;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a new supervisor waits for the workers of the one before to be dead.
 const LEFT_OVER: Duration = Duration::from_secs(10);
+/// The first pause after something went wrong; it doubles with each.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long a supervisor that is just dying is waited for.
 pub(crate) const TAKE_OVER: Duration = Duration::from_secs(2);
 
@@ -56,6 +62,8 @@ pub(crate) struct Supervisor {
     control: Arc<Control>,
     space: Arc<Space>,
     shape: Shape,
+    /// In a forked child its threads do not exist.
+    generation: u64,
     thread: Option<JoinHandle<Result<u32, PoolError>>>,
     listener: Option<JoinHandle<()>>,
 }
@@ -101,8 +109,14 @@ impl Supervisor {
             let named = std::thread::Builder::new().name("commonhold-pool".to_owned());
             named.spawn(work).map_err(|e| system("start the supervisor's thread", e))?
         };
-        let mut supervisor =
-            Self { control, space: Arc::clone(space), shape, thread: Some(thread), listener: None };
+        let mut supervisor = Self {
+            control,
+            space: Arc::clone(space),
+            shape,
+            generation: fork::generation(),
+            thread: Some(thread),
+            listener: None,
+        };
         if started.recv().is_err() {
             // It ended before it was ready, and says why.
             supervisor.join()?;
@@ -117,8 +131,11 @@ impl Supervisor {
         let (control, space) = (Arc::clone(&self.control), Arc::clone(&self.space));
         let queue = self.shape.queue_words().clone();
         let listen = move || {
-            while !control.ended.load(Ordering::Acquire) {
-                let Ok(heard) = space.listen_bell(&queue, Bell::Supervisor) else { break };
+            while let Ok(heard) = space.listen_bell(&queue, Bell::Supervisor) {
+                // Who ends this rings after he has said so.
+                if control.ended.load(Ordering::Acquire) {
+                    break;
+                }
                 control.wake();
                 if space.sleep_bell(&queue, Bell::Supervisor, heard, LOOK_EVERY).is_err() {
                     break;
@@ -144,7 +161,11 @@ impl Supervisor {
 
     /// How many workers were killed.
     fn end(&mut self, limit: Duration) -> Result<u32, PoolError> {
-        let until = Instant::now() + limit;
+        if self.generation != fork::generation() {
+            return self.join();
+        }
+        let now = Instant::now();
+        let until = now.checked_add(limit).unwrap_or(now + Duration::from_secs(1 << 30));
         *self.control.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         self.control.wake();
         let ended = self.join();
@@ -159,6 +180,10 @@ impl Supervisor {
 
     fn join(&mut self) -> Result<u32, PoolError> {
         let Some(thread) = self.thread.take() else { return Ok(0) };
+        if self.generation != fork::generation() {
+            std::mem::forget((thread, self.listener.take()));
+            return Ok(0);
+        }
         let panicked =
             |_| Err(system("go on: the supervisor's thread panicked", std::io::ErrorKind::Other));
         thread.join().unwrap_or_else(panicked)
@@ -192,7 +217,7 @@ fn supervise(
         let _ = report.send(());
         let kept = keep(&mut warden, control);
         if let Err(error) = &kept {
-            warden.say_once(&format!("workers are not looked after any more: {error}"));
+            warden.voice.say_once(&format!("workers are not looked after any more: {error}"));
         }
         let killed = warden.end(control.until().filter(|_| kept.is_ok()));
         kept?;
@@ -217,13 +242,25 @@ pub(crate) fn holder(space: &Space, name: &str) -> Result<Option<u32>, Error> {
     Ok(holder.filter(|h| h.find().0 != Liveness::Dead).map(|h| h.pid))
 }
 
-/// Runs until it is to stop.
+/// Runs until it is to stop, or the segment is cut. What goes wrong otherwise (no room for so long, a damaged record, no
+/// descriptors) is told, and tried again after a while.
 fn keep(warden: &mut Warden<'_>, control: &Control) -> Result<(), PoolError> {
+    let mut pause = PAUSE;
     while control.until().is_none() {
-        let next = warden.look()?;
+        let begin = Instant::now();
+        let looked = warden.look();
+        let next = looked.as_ref().map_or(begin + pause, |next| *next);
         wait(warden, control, next);
-        warden.bury_dead()?;
+        let buried = warden.bury_dead();
         warden.read_outputs();
+        match looked.map(drop).and(buried) {
+            Ok(()) => pause = PAUSE,
+            Err(e @ PoolError::Runtime(Error::Truncated { .. })) => return Err(e),
+            Err(e) => {
+                warden.voice.say_once(&e.to_string());
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
     }
     Ok(())
 }

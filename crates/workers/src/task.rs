@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use commonhold_os::fork;
 use commonhold_runtime::core::wait::Deadline;
 
 use crate::error::{Reason, TaskError};
@@ -91,17 +92,27 @@ pub struct TaskHandle {
     id: TaskId,
     /// Nothing is to be given up when it is dropped.
     taken: AtomicBool,
+    /// Its number among those that are awaited in this process.
+    number: u64,
+    /// In a forked child it is the parent's.
+    generation: u64,
 }
 
 impl TaskHandle {
     /// The submitter's.
     pub(crate) fn new(shared: Arc<Shared>, id: TaskId) -> Self {
-        Self { shared, id, taken: AtomicBool::new(false) }
+        Self::with(shared, id, false)
     }
 
     /// Of one who only looks at somebody's task: when it is dropped, the end is still the submitter's.
     pub(crate) fn of_another(shared: Arc<Shared>, id: TaskId) -> Self {
-        Self { shared, id, taken: AtomicBool::new(true) }
+        Self::with(shared, id, true)
+    }
+
+    fn with(shared: Arc<Shared>, id: TaskId, taken: bool) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let (number, generation) = (NUMBER.fetch_add(1, Ordering::Relaxed), fork::generation());
+        Self { shared, id, taken: AtomicBool::new(taken), number, generation }
     }
 
     /// Its id. Whoever is attached finds the task by it ([`crate::Pool::task`]).
@@ -123,7 +134,8 @@ impl TaskHandle {
             }
             let ended = self.shared.with(|queue| queue.wait_ended(self.id, &deadline))?;
             if !ended {
-                let why = self.shared.why_not_done()?;
+                // What is damaged elsewhere is no answer to this.
+                let why = self.shared.why_not_done().unwrap_or_default();
                 return Err(TaskError::TimedOut { id: self.id, limit, why });
             }
         }
@@ -167,11 +179,11 @@ impl TaskHandle {
 
     fn poll_end(&self, waker: &Waker) -> Poll<Result<Vec<u8>, TaskError>> {
         // First the waker, then the look: an end in between wakes.
-        let ended = self.shared.watch(self.id, waker).map_err(TaskError::from);
+        let ended = self.shared.watch((self.id, self.number), waker).map_err(TaskError::from);
         match ended.and_then(|()| self.try_take()) {
             Ok(None) => Poll::Pending,
             Ok(Some(ended)) => {
-                self.shared.forget(self.id);
+                self.shared.forget((self.id, self.number));
                 Poll::Ready(ended)
             }
             Err(e) => Poll::Ready(Err(e)),
@@ -189,8 +201,8 @@ impl Future for TaskHandle {
 
 impl Drop for TaskHandle {
     fn drop(&mut self) {
-        self.shared.forget(self.id);
-        if !*self.taken.get_mut() {
+        self.shared.forget((self.id, self.number));
+        if !*self.taken.get_mut() && self.generation == fork::generation() {
             // Best effort: if it fails, its end is given up when the submitter has been dead for a while.
             let _ = self.shared.with(|queue| queue.detach(self.id));
         }

@@ -32,6 +32,8 @@ pub(crate) struct Order {
     pub(crate) slot: u32,
     /// Which process of that record.
     pub(crate) turn: u64,
+    /// The segment's id: another one may have got its path.
+    pub(crate) uuid: [u8; 16],
     /// The supervisor's process.
     pub(crate) supervisor: u32,
     /// The most bytes of memory of its own.
@@ -81,6 +83,9 @@ impl Order {
         }
         let config = Config::named(&self.segment).attach_only().without_tables().without_steward();
         let runtime = Runtime::open(config)?;
+        if runtime.space().segment().header().uuid != self.uuid {
+            return Ok(()); // the supervisor will find out too
+        }
         let queue = Queue::new(runtime.handle()?, Shape::open(&runtime)?);
         let me = Identity::current().map_err(Error::from)?;
         let mine = queue.shape.workers.update(&queue.handle, self.slot, |worker| {
@@ -128,7 +133,7 @@ fn run(
 ) -> Result<(), Error> {
     if task.attempt == 1 {
         let waited = task.started.saturating_sub(task.submitted);
-        metrics.wait.observe_time(Duration::from_nanos(waited))?;
+        let _ = metrics.wait.observe_time(Duration::from_nanos(waited));
     }
     let Some(arguments) = queue.arguments(task)? else {
         let why = "its arguments are not there: the store had the task without them";
@@ -153,10 +158,14 @@ fn run(
         }
         Err(unknown) => Err(Reason::Error(format!("in the worker, {unknown}"))),
     };
+    if u64::from(std::process::id()) != task.worker_pid {
+        std::process::exit(0); // a child that the task forked is no worker
+    }
     let ran = monotonic_nanos().saturating_sub(task.started);
-    metrics.duration.observe_time(Duration::from_nanos(ran))?;
+    // What is counted is no reason to lose a result.
+    let _ = metrics.duration.observe_time(Duration::from_nanos(ran));
     if let Some(reason) = queue.finish(task, outcome)? {
-        metrics.count_error(&reason)?;
+        metrics.count_error(&reason);
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ impl Queue {
         if task.argument_pages.as_bytes().is_empty() {
             return Ok(Some(task.arguments.as_bytes().to_vec()));
         }
-        self.read_pages(task.task_id(), &task.argument_pages, task.arguments_bytes)
+        self.read_pages(task.task_id(), 0, &task.argument_pages, task.arguments_bytes)
     }
 
     /// Ends a task that runs here: result and state are one commit. Why there is no result, if there is none.
@@ -139,7 +139,7 @@ impl Queue {
         self.free_pages(id, &arguments)?;
         if detached {
             self.free_pages(id, &result)?;
-            self.hint_free(id.slot())?;
+            self.announce_free(id.slot())?;
         } else {
             self.ring_done()?;
         }
@@ -180,7 +180,7 @@ impl Queue {
             same
         })?;
         if renewed {
-            self.hint_free(id.slot())?;
+            self.announce_free(id.slot())?;
             let limit = Duration::from_nanos(task.limit);
             self.announce_pending(id, Priority::from_code(task.priority), limit)?;
         }
@@ -195,10 +195,11 @@ impl Queue {
                 Ok(task.result.as_bytes().to_vec())
             }
             Some(TaskState::Done) => {
-                match self.read_pages(id, &task.result_pages, task.result_bytes)? {
+                let attempt = task.attempt.cast_unsigned();
+                match self.read_pages(id, attempt, &task.result_pages, task.result_bytes)? {
                     Some(result) => Ok(result),
-                    // Somebody took it meanwhile.
-                    None => return Ok(Taken::Gone),
+                    // Somebody took it meanwhile (then so says the commit below), or the store had an older state of them.
+                    None => Err(Reason::Result("the pages of its result are not there".to_owned())),
                 }
             }
             Some(TaskState::Failed) => {
@@ -234,7 +235,7 @@ impl Queue {
             let (arguments, result): (Bytes<128>, Bytes<128>) = pages;
             self.free_pages(id, &arguments)?;
             self.free_pages(id, &result)?;
-            self.hint_free(id.slot())?;
+            self.announce_free(id.slot())?;
         }
         Ok(freed)
     }

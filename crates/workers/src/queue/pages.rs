@@ -96,10 +96,11 @@ impl Queue {
         self.find(&self.shape.pages_queue, FREE, pages.count(), &self.page_cursor, attempt)
     }
 
-    /// What stands in the pages of a task; `None` when they are not its own any more.
+    /// What stands in the pages of a task, written for `attempt`; `None` when they are not its own any more.
     pub(super) fn read_pages(
         &self,
         id: TaskId,
+        attempt: u64,
         names: &Bytes<128>,
         length: u64,
     ) -> Result<Option<Vec<u8>>, Error> {
@@ -108,8 +109,8 @@ impl Queue {
         for page in numbers(names) {
             let read = self.shape.pages.look(&self.handle, page.into(), |payload| {
                 let mut fields = Decoder::new(payload);
-                let ours = fields.u64() == Ok(id.get());
-                let bytes = fields.u64().and_then(|_| fields.bytes(PAGE_BYTES as u32));
+                let ours = fields.u64() == Ok(id.get()) && fields.u64() == Ok(attempt);
+                let bytes = fields.bytes(PAGE_BYTES as u32);
                 bytes.ok().filter(|_| ours).map(|bytes| all.extend_from_slice(bytes))
             })?;
             if read.is_none() {
@@ -141,17 +142,30 @@ impl Queue {
     /// Gives pages back that no task names: somebody died between two commits.
     pub(crate) fn sweep_pages(&self) -> Result<(), Error> {
         for page in 0..self.shape.pages.count() {
-            let of = self.shape.pages.look_front(&self.handle, page, OWNER_BYTES, owner)?;
-            if of.task == 0 {
-                continue;
-            }
-            // The page was read first: whoever claims one has his task in a state that says so already.
-            let task = self.task(TaskId(of.task))?;
-            if !task.is_some_and(|task| has(&task, of.attempt, page)) {
-                self.free_page(page, |now| now == of)?;
+            match self.sweep_page(page) {
+                // A record that cannot be read keeps nobody from the others.
+                Err(e) if e.is_damage() => {}
+                other => other?,
             }
         }
         Ok(())
+    }
+
+    fn sweep_page(&self, page: u32) -> Result<(), Error> {
+        let of = self.shape.pages.look_front(&self.handle, page, OWNER_BYTES, owner)?;
+        let group = page % GROUPS;
+        if of.task == 0 {
+            if self.space().hints(&self.shape.pages_queue, FREE)? >> group & 1 == 0 {
+                self.space().set_hint(&self.shape.pages_queue, FREE, group)?;
+            }
+            return Ok(());
+        }
+        // The page was read first: whoever claims one has his task in a state that says so already.
+        let task = self.task(TaskId(of.task))?;
+        if task.is_some_and(|task| has(&task, of.attempt, page)) {
+            return Ok(());
+        }
+        self.free_page(page, |now| now == of)
     }
 
     /// How many pages are in use.

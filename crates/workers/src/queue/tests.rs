@@ -21,7 +21,8 @@ fn queue(runtime: &Runtime) -> Queue {
 }
 
 fn submission(arguments: &[u8]) -> Submission<'_> {
-    Submission { kind: "k", arguments, priority: Priority::Normal, attempts: 3, limit: PLENTY }
+    let (kind, priority) = ("k", Priority::Normal);
+    Submission { kind, arguments, priority, attempts: 3, limit: PLENTY, bound: false }
 }
 
 fn submit(queue: &Queue, arguments: &[u8]) -> TaskId {
@@ -54,7 +55,7 @@ fn damage<T: commonhold_runtime::Record + Default>(
     slot: u32,
     kept: usize,
 ) {
-    let made = table.exchange(&queue.handle, slot, |now, next| {
+    let made = table.exchange(&queue.handle, slot, Way::default(), |now, next| {
         next.extend_from_slice(now);
         next.iter_mut().skip(kept).for_each(|byte| *byte = 0xff);
         Ok(())

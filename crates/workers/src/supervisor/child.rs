@@ -1,13 +1,17 @@
 //! One worker process, as its supervisor sees it.
 
-use std::io::{PipeReader, Read, Write};
+use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
 
 use commonhold_os::process::Pidfd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
+use super::voice::Voice;
 use crate::error::{PoolError, Reason};
 use crate::pool::PoolOptions;
 use crate::records::TaskId;
@@ -15,11 +19,14 @@ use crate::worker::{ORDER, Order};
 
 /// The longest line of a worker's output that is kept.
 const LINE_BYTES: usize = 2000;
+/// So much of one worker's output is read before the others and the tasks are looked at again.
+const READ_BYTES: usize = 64 * 1024;
 
-/// A worker process.
+/// A worker process. When this is dropped before its end was seen, it is killed.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) slot: u32,
+    pub(super) since: Instant,
     child: Child,
     pidfd: Pidfd,
     output: Option<PipeReader>,
@@ -29,6 +36,16 @@ pub(super) struct Worker {
     pub(super) stops: bool,
     /// Killed for this task, for this reason.
     pub(super) killed_for: Option<(TaskId, Reason)>,
+    has_ended: bool,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let _ = self.pidfd.kill();
+            let _ = self.child.wait();
+        }
+    }
 }
 
 impl Worker {
@@ -63,11 +80,12 @@ impl Worker {
             Err(e) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(commonhold_runtime::Error::from(e).into());
+                return Err(error("have a descriptor of a worker")(std::io::Error::other(e)));
             }
         };
         Ok(Self {
             slot: order.slot,
+            since: Instant::now(),
             child,
             pidfd,
             output: Some(output),
@@ -75,6 +93,7 @@ impl Worker {
             last_line: String::new(),
             stops: false,
             killed_for: None,
+            has_ended: false,
         })
     }
 
@@ -86,52 +105,61 @@ impl Worker {
         std::iter::once(self.pidfd.as_fd()).chain(self.output.as_ref().map(AsFd::as_fd))
     }
 
-    pub(super) fn kill(&mut self) {
-        // It was not waited for, so the number is its own.
-        let _ = self.child.kill();
+    pub(super) fn kill(&self) {
+        // A worker that made itself another user's ends when its supervisor does.
+        let _ = self.pidfd.kill();
     }
 
-    /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+    /// How it ended, if it has: the inner one is none when somebody else waited for it. What it started, and what did not
+    /// leave its process group, is killed.
+    pub(super) fn ended(&mut self) -> Option<Option<ExitStatus>> {
+        if !self.pidfd.has_ended() {
+            return None;
+        }
+        if !self.has_ended {
+            // Not waited for yet: the number of the group is nobody else's.
+            let group = i32::try_from(self.child.id()).map(Pid::from_raw);
+            let _ = group.map(|group| killpg(group, Signal::SIGKILL));
+        }
+        self.has_ended = true;
+        Some(self.child.try_wait().ok().flatten())
     }
 
-    /// Passes on what it wrote.
-    pub(super) fn read_output(&mut self) {
+    /// Passes on what it wrote, a part at a time.
+    pub(super) fn read_output(&mut self, voice: &mut Voice) {
         let mut bytes = [0; 4096];
-        while let Some(output) = &mut self.output {
+        for _ in 0..READ_BYTES / bytes.len() {
+            let Some(output) = &mut self.output else { return };
             match output.read(&mut bytes) {
-                Ok(0) => self.output = None,
+                Ok(0) => {
+                    self.output = None;
+                    return self.end_line(voice);
+                }
                 Ok(length) => {
-                    for byte in bytes.iter().take(length) {
-                        self.byte(*byte);
-                    }
+                    bytes.iter().take(length).for_each(|byte| self.byte(*byte, voice));
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(_) => return,
             }
-        }
-        if self.output.is_none() {
-            self.end_line();
         }
     }
 
-    fn byte(&mut self, byte: u8) {
+    fn byte(&mut self, byte: u8, voice: &mut Voice) {
         if byte == b'\n' || self.line.len() >= LINE_BYTES {
-            self.end_line();
+            self.end_line(voice);
         }
         if byte != b'\n' {
             self.line.push(byte);
         }
     }
 
-    fn end_line(&mut self) {
+    /// What it wrote last may have no end of line.
+    pub(super) fn end_line(&mut self, voice: &mut Voice) {
         if self.line.is_empty() {
             return;
         }
         let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
-        // Nobody may be there to read it.
-        let _ = writeln!(std::io::stderr(), "worker {}: {line}", self.pid());
+        voice.say(format!("worker {}: {line}", self.pid()));
         // The lines of a backtrace say less than the message before them.
         let is_trace = line.starts_with([' ', '\t'])
             || ["note: ", "stack backtrace:"].iter().any(|start| line.starts_with(start));
@@ -141,14 +169,14 @@ impl Worker {
     }
 
     /// How it ended, in words that go on "its worker …".
-    pub(super) fn how(&self, status: ExitStatus) -> String {
-        let how = match (status.code(), status.signal()) {
+    pub(super) fn how(&self, status: Option<ExitStatus>) -> String {
+        let how = match status.map_or((None, None), |s| (s.code(), s.signal())) {
             (Some(code), _) => format!("exited with status {code}"),
             (None, Some(signal)) => {
-                let name = nix::sys::signal::Signal::try_from(signal).map_or("", |s| s.as_str());
+                let name = Signal::try_from(signal).map_or("", |s| s.as_str());
                 format!("was killed by signal {signal} ({name})")
             }
-            (None, None) => "ended".to_owned(),
+            (None, None) => "ended, and somebody else was told how".to_owned(),
         };
         if self.last_line.is_empty() { how } else { format!("{how}: {}", self.last_line) }
     }

@@ -1,7 +1,6 @@
 //! What the supervisor does: looks at tasks and workers, starts, kills, buries.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -10,16 +9,20 @@ use commonhold_os::process::{Identity, Liveness};
 use commonhold_runtime::Error;
 
 use super::child::Worker;
+use super::voice::Voice;
 use super::{LOOK_EVERY, sleep};
 use crate::error::{PoolError, Reason};
 use crate::metrics::{PoolMetrics, TaskMetrics};
 use crate::pool::PoolOptions;
+use crate::queue::Queue;
 use crate::queue::ends::fit;
-use crate::queue::{CAN_GROW, Queue};
-use crate::records::{Priority, StoredTask, TaskId, TaskState, WorkerState};
+use crate::records::{Priority, Process, StoredTask, TaskId, TaskState, WorkerState};
 
 /// How long a task that was cancelled may go on before its worker is killed.
 const GRACE: Duration = Duration::from_millis(100);
+/// How often pages are compared with their tasks, when nobody dies.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 /// The supervisor's state.
 pub(super) struct Warden<'a> {
     pub(super) queue: &'a Queue,
@@ -40,8 +43,9 @@ pub(super) struct Warden<'a> {
     pub(super) spare_since: Option<Instant>,
     /// When submitters were last looked at.
     submitters_seen: Instant,
-    /// What was told last.
-    said: String,
+    pub(super) voice: Voice,
+    /// When pages were last compared with their tasks.
+    pages_swept: Instant,
     /// Cancelled tasks that run, and when that was first seen.
     cancelled: HashMap<TaskId, Instant>,
 }
@@ -62,7 +66,7 @@ pub(super) struct Seen {
     due: u64,
     looks_at_submitters: bool,
     /// Whether submitters are there, as far as it was asked.
-    alive: HashMap<u64, bool>,
+    alive: HashMap<Process, bool>,
 }
 
 impl<'a> Warden<'a> {
@@ -84,7 +88,8 @@ impl<'a> Warden<'a> {
             no_workers: String::new(),
             spare_since: None,
             submitters_seen: Instant::now(),
-            said: String::new(),
+            voice: Voice::default(),
+            pages_swept: Instant::now(),
             cancelled: HashMap::new(),
         })
     }
@@ -98,65 +103,65 @@ impl<'a> Warden<'a> {
     pub(super) fn take_over(&mut self, limit: Duration) -> Result<(), PoolError> {
         let (queue, begin) = (self.queue, Instant::now());
         for slot in 0..queue.shape.workers.count() {
-            let worker = queue.shape.workers.get(&queue.handle, slot)?;
-            if worker.state() == WorkerState::Gone {
-                continue;
-            }
-            // Who is not ready yet has no task, and finds in his record that he has come too late.
-            if worker.state() == WorkerState::Ready {
-                let process: Identity = worker.process();
-                loop {
-                    let (liveness, pidfd) = process.find();
-                    if liveness == Liveness::Dead {
-                        break;
-                    }
-                    let waited = begin.elapsed();
-                    if waited > limit {
-                        return Err(PoolError::LeftOver { pid: worker.pid, waited });
-                    }
-                    let until = begin + limit;
-                    match &pidfd {
-                        Some(pidfd) => sleep(&[std::os::fd::AsFd::as_fd(pidfd)], until),
-                        None => sleep(&[], Instant::now() + Duration::from_millis(10)),
-                    }
-                }
-            }
-            queue.shape.workers.update(&queue.handle, slot, |now| {
-                let same = now.turn == worker.turn;
-                now.state = WorkerState::Gone.code();
-                now.last_end = fit("ended with its supervisor");
-                same
-            })?;
+            while !self.is_gone(slot, begin, limit)? {}
         }
         self.scan()?;
         Ok(queue.sweep_pages()?)
+    }
+
+    /// Makes a worker's record free whose process is dead, or not ready yet; waits for the death of one that is ready.
+    /// False: it has changed meanwhile, and is to be looked at again.
+    fn is_gone(&self, slot: u32, begin: Instant, limit: Duration) -> Result<bool, PoolError> {
+        let (queue, workers) = (self.queue, &self.queue.shape.workers);
+        let worker = workers.get(&queue.handle, slot)?;
+        if worker.state() == WorkerState::Gone {
+            return Ok(true);
+        }
+        if worker.state() == WorkerState::Ready {
+            wait_for_death(&worker.process(), begin, limit)?;
+        }
+        // Who is not ready yet has no task, and finds in his record that he has come too late.
+        Ok(workers.update(&queue.handle, slot, |now| {
+            let same = now.turn == worker.turn && now.state == worker.state;
+            now.turn = (now.turn + 1) & (u64::MAX >> 1);
+            now.state = WorkerState::Gone.code();
+            now.last_end = fit("ended with its supervisor");
+            same
+        })?)
     }
 
     /// Looks at everything, and does what is to be done; when to look again.
     pub(super) fn look(&mut self) -> Result<Instant, PoolError> {
         let seen = self.scan()?;
         let (begin, running) = (Instant::now(), seen.busy.len() as u32);
+        self.give_up_unready()?;
         self.start_workers(seen.pending.saturating_add(running))?;
         self.retire(&seen.busy)?;
         let alive = self.workers.len() as u32;
-        self.pool.size.set(alive.into())?;
-        self.pool.busy.set(running.into())?;
-        self.pool.idle.set(alive.saturating_sub(running).into())?;
-        self.pool.queued.set(seen.pending.into())?;
+        self.show(alive, running, seen.pending);
         // Who was woken for them may have died before he took one.
+        let (space, words) = (self.queue.space(), self.queue.queue_words());
         for _ in 0..seen.pending.min(alive.saturating_sub(running)) {
-            self.queue.space().ring_ready(self.queue.queue_words())?;
+            space.ring_ready(words)?;
         }
-        let wants = seen.pending > 0 && alive < self.options.max;
         let mut next = begin + LOOK_EVERY;
-        if wants {
+        if seen.pending > 0 && alive < self.options.max {
             next = next.min(self.start_after.max(begin + Duration::from_millis(1)));
         }
         let left = next.saturating_duration_since(begin).as_nanos() as u64;
-        let at = seen.due.min(seen.now.saturating_add(left));
-        let can_grow = if alive < self.options.max { CAN_GROW } else { 0 };
-        self.queue.set_looks_at((at & !CAN_GROW) | can_grow)?;
+        space.set_grows(words, alive < self.options.max && Instant::now() >= self.start_after)?;
+        let at = space.end_look(words, seen.due.min(seen.now.saturating_add(left)))?;
         Ok(begin + Duration::from_nanos(at.saturating_sub(seen.now)))
+    }
+
+    /// What the metrics say. There may be no room for them; that harms nobody.
+    pub(super) fn show(&self, alive: u32, busy: u32, queued: u32) {
+        let idle = alive.saturating_sub(busy);
+        let (size, pool) = (alive, &self.pool);
+        let all = [(&pool.size, size), (&pool.busy, busy), (&pool.idle, idle)];
+        for (gauge, value) in all.into_iter().chain([(&pool.queued, queued)]) {
+            let _ = gauge.set(value.into());
+        }
     }
 
     /// Looks at all tasks.
@@ -173,13 +178,14 @@ impl<'a> Warden<'a> {
             looks_at_submitters,
             alive: HashMap::new(),
         };
-        // Who submits from here on rings, unless it is seen below.
-        self.queue.set_looks_at(u64::MAX)?;
+        self.queue.space().begin_look(self.queue.queue_words())?;
         let died = !self.buried.is_empty();
         for slot in 0..self.queue.shape.tasks.count() {
             match self.look_at_slot(slot, &mut seen) {
                 // One damaged record is not the end of all the others.
-                Err(e) if e.is_damage() => self.say_once(&format!("task record {slot}: {e}")),
+                Err(e) if e.is_damage() => {
+                    self.voice.say_once(&format!("task record {slot}: {e}"));
+                }
                 other => other?,
             }
         }
@@ -188,6 +194,9 @@ impl<'a> Warden<'a> {
         if died {
             // One that was to look, or to wake others, is among them, maybe.
             self.queue.space().ring_ready_all(self.queue.queue_words())?;
+        }
+        if died || self.pages_swept.elapsed() >= SWEEP_EVERY {
+            self.pages_swept = Instant::now();
             self.queue.sweep_pages()?;
         }
         Ok(seen)
@@ -195,19 +204,10 @@ impl<'a> Warden<'a> {
 
     fn look_at_slot(&mut self, slot: u32, seen: &mut Seen) -> Result<(), Error> {
         if self.queue.peek(slot)?.0 == TaskState::Free.code() {
-            return Ok(());
+            return self.queue.hint_free(slot);
         }
         let task = self.queue.shape.tasks.get(&self.queue.handle, slot)?;
         self.look_at(&task, seen)
-    }
-
-    /// Tells who runs the pool, unless that was the last thing told.
-    pub(super) fn say_once(&mut self, what: &str) {
-        if self.said != what {
-            // Nobody may be there to read it.
-            let _ = writeln!(std::io::stderr(), "commonhold pool: {what}");
-            what.clone_into(&mut self.said);
-        }
     }
 
     fn look_at(&mut self, task: &StoredTask, seen: &mut Seen) -> Result<(), Error> {
@@ -243,7 +243,7 @@ impl<'a> Warden<'a> {
             return false;
         }
         let alive = || task.submitter().find().0 != Liveness::Dead;
-        !*seen.alive.entry(task.submitter ^ task.submitter_start << 22).or_insert_with(alive)
+        !*seen.alive.entry(task.submitter().into()).or_insert_with(alive)
     }
 
     fn fail(
@@ -253,7 +253,7 @@ impl<'a> Warden<'a> {
         reason: &Reason,
     ) -> Result<(), Error> {
         if self.queue.fail_if(task.task_id(), same, reason)? {
-            self.metrics.count_error(reason)?;
+            self.metrics.count_error(reason);
         }
         Ok(())
     }
@@ -330,5 +330,23 @@ impl<'a> Warden<'a> {
             text => format!("; no worker could be started: {text}"),
         };
         Reason::Deadline(format!("it did not end within its {ms} ms; {why}{no_workers}"))
+    }
+}
+
+/// Waits until the kernel says that a process is dead.
+fn wait_for_death(process: &Identity, begin: Instant, limit: Duration) -> Result<(), PoolError> {
+    loop {
+        let (liveness, pidfd) = process.find();
+        if liveness == Liveness::Dead {
+            return Ok(());
+        }
+        let waited = begin.elapsed();
+        if waited > limit {
+            return Err(PoolError::LeftOver { pid: process.pid.into(), waited });
+        }
+        match &pidfd {
+            Some(pidfd) => sleep(&[std::os::fd::AsFd::as_fd(pidfd)], begin + limit),
+            None => sleep(&[], Instant::now() + Duration::from_millis(10)),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Starting, retiring and burying workers.
 
 use std::collections::BTreeSet;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use commonhold_os::clock::wall_micros;
@@ -9,15 +10,19 @@ use commonhold_runtime::{Error, Timestamp};
 use super::child::Worker;
 use super::look::{Buried, Warden};
 use super::sleep;
-use crate::error::PoolError;
+use crate::error::{PoolError, Reason};
 use crate::queue::ends::fit;
-use crate::records::WorkerState;
+use crate::records::{TaskId, WorkerState};
 use crate::worker::Order;
 
 /// The first wait after a worker died before it was ready; it doubles with each.
 const BACK_OFF: Duration = Duration::from_millis(20);
 /// The longest such wait.
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// How long a worker may take until it is ready.
+const READY: Duration = Duration::from_secs(30);
+/// A worker that fails sooner has not done much.
+const SOON: Duration = Duration::from_secs(1);
 /// How long a killed worker is waited for.
 const KILLED: Duration = Duration::from_secs(5);
 
@@ -63,6 +68,7 @@ impl Warden<'_> {
         })?;
         let order = Order {
             segment: self.segment.to_owned(),
+            uuid: queue.space().segment().header().uuid,
             slot,
             turn,
             supervisor: std::process::id(),
@@ -111,44 +117,74 @@ impl Warden<'_> {
 
     fn tell_to_stop(&mut self, slot: u32) -> Result<(), Error> {
         let queue = self.queue;
+        self.workers.iter_mut().filter(|w| w.slot == slot).for_each(|w| w.stops = true);
         queue.shape.workers.update(&queue.handle, slot, |worker| {
             worker.stop = true;
             true
         })?;
-        self.workers.iter_mut().filter(|w| w.slot == slot).for_each(|w| w.stops = true);
         Ok(())
     }
 
     pub(super) fn read_outputs(&mut self) {
-        self.workers.iter_mut().for_each(Worker::read_output);
+        for worker in &mut self.workers {
+            worker.read_output(&mut self.voice);
+        }
+    }
+
+    /// Kills workers that do not become ready: their program does not call `init`, or hangs before.
+    pub(super) fn give_up_unready(&mut self) -> Result<(), Error> {
+        let queue = self.queue;
+        for worker in self.workers.iter_mut().filter(|w| !w.stops && w.since.elapsed() > READY) {
+            let record = queue.shape.workers.get(&queue.handle, worker.slot)?;
+            if record.state() == WorkerState::Starting && worker.killed_for.is_none() {
+                let why = format!(
+                    "was not ready within {} s; does its `main` call `workers::init` first thing?",
+                    READY.as_secs()
+                );
+                worker.killed_for = Some((TaskId::default(), Reason::Error(why)));
+                worker.kill();
+            }
+        }
+        Ok(())
     }
 
     /// Takes leave of workers that have ended. Their tasks are the next look's.
     pub(super) fn bury_dead(&mut self) -> Result<(), PoolError> {
-        let mut at = 0;
+        let (mut at, mut done) = (0, Ok(()));
         while let Some(worker) = self.workers.get_mut(at) {
             let Some(status) = worker.ended() else {
                 at += 1;
                 continue;
             };
-            worker.read_output();
-            let how = worker.how(status);
-            let (slot, key) = (worker.slot, (worker.slot.into(), worker.pid().into()));
-            let killed_for = worker.killed_for.take();
-            let told = worker.stops;
-            self.workers.swap_remove(at);
-            let was_ready = self.record_end(slot, &how)?;
-            if !told {
-                self.pool.died.inc()?;
-            }
-            if was_ready {
-                (self.stillborn, self.no_workers) = (0, String::new());
-            } else if !told {
-                self.back_off(format!("the last one {how}"));
-            }
-            self.buried.insert(key, Buried { how, killed_for });
+            let mut worker = self.workers.swap_remove(at);
+            worker.read_output(&mut self.voice);
+            worker.end_line(&mut self.voice);
+            done = done.and(self.bury(worker, status));
         }
-        Ok(())
+        done
+    }
+
+    fn bury(&mut self, mut worker: Worker, status: Option<ExitStatus>) -> Result<(), PoolError> {
+        let (slot, key) = (worker.slot, (worker.slot.into(), worker.pid().into()));
+        let how = match worker.killed_for.as_ref() {
+            Some((task, Reason::Error(why))) if *task == TaskId::default() => why.clone(),
+            _ => worker.how(status),
+        };
+        let (killed_for, told) = (worker.killed_for.take(), worker.stops);
+        let ended = self.record_end(slot, &how);
+        if !told {
+            let _ = self.pool.died.inc();
+        }
+        // One that gives up by itself as soon as it is there will do so again.
+        let gave_up = status.is_some_and(|s| s.code().is_some_and(|code| code != 0))
+            && worker.since.elapsed() < SOON;
+        if *ended.as_ref().unwrap_or(&true) && !gave_up {
+            (self.stillborn, self.no_workers) = (0, String::new());
+        } else if !told {
+            self.back_off(format!("the last one {how}"));
+        }
+        self.buried.insert(key, Buried { how, killed_for });
+        ended.map(drop).map_err(PoolError::from)
     }
 
     /// Writes down that the process of a worker's record has ended; whether it had been ready.
@@ -164,36 +200,47 @@ impl Warden<'_> {
         Ok(was_ready)
     }
 
-    /// Ends all workers: those that have not ended by `until`, if it is given, are killed; how many that were.
+    /// Ends all workers: those that have not ended by `until`, if it is given, are killed; how many that were. Whatever
+    /// goes wrong, none is left.
     pub(super) fn end(&mut self, until: Option<Instant>) -> Result<u32, PoolError> {
         let slots: Vec<u32> = self.workers.iter().map(|w| w.slot).collect();
+        let mut done: Result<(), PoolError> = Ok(());
         for slot in slots {
-            self.tell_to_stop(slot)?;
+            done = done.and(self.tell_to_stop(slot).map_err(PoolError::from));
         }
-        self.queue.space().ring_ready_all(self.queue.queue_words())?;
-        if let Some(until) = until {
-            self.wait_for_ends(until)?;
+        let rung = self.queue.space().ring_ready_all(self.queue.queue_words());
+        done = done.and(rung.map_err(PoolError::from));
+        if let Some(until) = until.filter(|_| done.is_ok()) {
+            done = done.and(self.wait_for_ends(until));
         }
         let killed = self.workers.len() as u32;
-        self.workers.iter_mut().for_each(Worker::kill);
-        self.wait_for_ends(Instant::now() + KILLED)?;
-        self.scan()?;
-        self.queue.set_looks_at(0)?;
-        for gauge in [&self.pool.size, &self.pool.busy, &self.pool.idle] {
-            gauge.set(0.0)?;
+        for worker in &mut self.workers {
+            // Their tasks have done nothing wrong.
+            worker.killed_for.get_or_insert((TaskId::default(), Reason::Cancelled));
+            worker.kill();
         }
-        Ok(killed)
+        done = done.and(self.wait_for_ends(Instant::now() + KILLED));
+        self.workers.clear();
+        done = done.and(self.scan().map(drop));
+        let words = self.queue.queue_words();
+        done = done.and(self.queue.space().end_looks(words).map_err(PoolError::from));
+        self.show(0, 0, 0);
+        done.map(|()| killed)
     }
 
+    /// Goes on looking after tasks until all workers have ended, at most until `until`.
     fn wait_for_ends(&mut self, until: Instant) -> Result<(), PoolError> {
         loop {
-            self.bury_dead()?;
+            let buried = self.bury_dead();
             self.read_outputs();
             if self.workers.is_empty() || Instant::now() >= until {
-                return Ok(());
+                return buried;
             }
+            let seen = self.scan();
+            buried.and(seen.map(drop))?;
             let descriptors: Vec<_> = self.descriptors().collect();
-            sleep(&descriptors, until);
+            // Deadlines and cancellations are not rung for here.
+            sleep(&descriptors, until.min(Instant::now() + Duration::from_millis(100)));
         }
     }
 }
