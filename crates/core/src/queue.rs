@@ -37,7 +37,8 @@
 use std::time::Duration;
 
 use commonhold_segment::sync::{
-    AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all, futex_wake_one,
+    AtomicU64, Fault, Ordering, crossing, fence, futex_wait, futex_wake_all, futex_wake_one,
+    planted,
 };
 
 use crate::directory::{Descriptor, NameKind, NewName};
@@ -132,7 +133,9 @@ impl Space {
         }
         // Nobody slept. Who falls asleep from here on has found nothing; he is woken once more, and announces himself anew.
         word.fetch_and(!(SLEEPERS | SEARCHER), Ordering::SeqCst);
-        futex_wake_all(word);
+        if !planted(Fault::NoSecondWake) {
+            futex_wake_all(word);
+        }
         Ok(false)
     }
 
@@ -209,7 +212,9 @@ impl Space {
             futex_wait(word, heard as u32, limit);
         }
         // Before the look: who rings behind this wakes another one.
-        word.fetch_and(!SEARCHER, Ordering::SeqCst);
+        if !planted(Fault::SearcherStays) {
+            word.fetch_and(!SEARCHER, Ordering::SeqCst);
+        }
         self.check_whole()
     }
 

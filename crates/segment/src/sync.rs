@@ -124,6 +124,12 @@ pub enum Fault {
     NoLateSweep,
     /// Nobody looks whether the file was cut short.
     NoCutCheck,
+    /// A worker that was woken, or looked out for a ring, goes on saying that it looks next.
+    SearcherStays,
+    /// Who rang and woke nobody does not wake those who fell asleep meanwhile.
+    NoSecondWake,
+    /// A worker that finds a task does not ring for the others that wait.
+    NoPassOn,
     /// A chain of the index is followed for ever.
     NoChainLimit,
     /// Room is made for as many bytes as a word of the segment says.
@@ -160,7 +166,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 63] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
@@ -205,6 +211,9 @@ impl Fault {
         Self::NoHintCrossing,
         Self::NoLateSweep,
         Self::NoCutCheck,
+        Self::SearcherStays,
+        Self::NoSecondWake,
+        Self::NoPassOn,
         Self::NoChainLimit,
         Self::NoLengthCheck,
         Self::NoMovedLimit,
