@@ -45,6 +45,8 @@ torture() {
     python3 scripts/check_torture.py "$scratch/torture.json"
     # Guards, ids, counters and metrics under kills; it fails when anything does not hold.
     timeout 600 scripts/torture.sh --system resonance --processes 200 --updates 40 --kill 150
+    # Tasks and worker processes under kills.
+    timeout 600 scripts/torture.sh --system workers --updates 3000 --kill 300
 }
 
 step "tools" install_tools

@@ -7,8 +7,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
 
+pub mod door;
 pub mod fork;
 pub mod judge;
+pub mod nodes;
 pub mod process;
 pub mod purse;
 pub mod random;
@@ -16,6 +18,7 @@ pub mod roles;
 pub mod stage;
 pub mod tasks;
 
+pub use door::Door;
 pub use process::Process;
 pub use purse::Purse;
 pub use random::Random;

@@ -1,13 +1,14 @@
 //! Where a test takes place: a folder in shared memory with a segment, its store and the files of its roles.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commonhold::catalogue::History;
 use commonhold::workers::{self, Capacity, Pool, PoolOptions};
 use commonhold::{Config, Record, Runtime, TableConfig};
 use tempfile::TempDir;
 
+use crate::door::Door;
 use crate::process::Process;
 use crate::tasks;
 
@@ -17,6 +18,15 @@ pub const FULL: &str = "full";
 pub const LATEST: &str = "latest";
 /// So long is waited for what must come.
 pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Returns when `holds` does; what does not come within [`LIMIT`] is a failure.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LIMIT, "{what}: not within {} s", LIMIT.as_secs());
+        std::thread::yield_now();
+    }
+}
 
 /// A record of both tables.
 #[derive(Record, Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +120,12 @@ impl Stage {
     #[must_use]
     pub fn workers(&self, options: PoolOptions) -> PoolOptions {
         options.command(self.program, Vec::<String>::new())
+    }
+
+    /// A door before which tasks `hold` wait.
+    #[must_use]
+    pub fn door(&self, name: &str) -> Door {
+        Door::new(self.path(name))
     }
 
     /// The segment that is there.

@@ -20,7 +20,7 @@ mod submit;
 
 use std::time::{Duration, Instant};
 
-use commonhold::workers::{Capacity, Pool, PoolOptions, WORKERS_MAX, configure};
+use commonhold::workers::{Capacity, Kinds, Pool, PoolOptions, WORKERS_MAX, configure};
 use commonhold::{Config, Runtime};
 
 use crate::coordinator::DRAIN;
@@ -28,7 +28,7 @@ use crate::{Options, TortureError, signals};
 use gate::Gate;
 use killer::Killer;
 
-pub use job::kinds;
+pub use job::kind;
 pub use report::WorkersReport;
 
 /// So long is waited for what must come; then the run has failed.
@@ -78,7 +78,7 @@ pub fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<WorkersReport, 
     let runtime = Runtime::open(configure(config, &capacity))?;
     progress(&format!("workers: starting {} workers", options.processes));
     let only = PoolOptions::new().workers(options.processes..=options.processes);
-    let pool = Pool::start(&runtime, kinds(), only)?;
+    let pool = Pool::start(&runtime, Kinds::new().with(kind()), only)?;
     let left = pool.figures()?;
     if left.queued + left.running + left.ended > 0 {
         let text = "the store has tasks of an earlier torture; name an empty one";

@@ -314,16 +314,20 @@ impl Queue {
     ) -> Result<(), Error> {
         let (space, queue) = (self.space(), &self.shape.queue);
         space.set_hint(queue, priority.class(), id.slot() % GROUPS)?;
-        let at_once = self.wake_worker()?;
+        let comes = space.ring_ready(queue)?;
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         let due = monotonic_nanos().saturating_add(limit).min(u64::MAX >> 1);
-        space.look_by(queue, if at_once { 1 } else { due })
+        // Nobody comes: there may be one more.
+        space.look_by(queue, if !comes && space.grows(queue)? { 1 } else { due })
     }
 
-    /// Has a worker look; whether the supervisor is to look at once, because none does and he may start one more.
-    fn wake_worker(&self) -> Result<bool, Error> {
+    /// Has a worker look, or else the supervisor, if he may start one.
+    fn wake_worker(&self) -> Result<(), Error> {
         let (space, queue) = (self.space(), &self.shape.queue);
-        Ok(!space.ring_ready(queue)? && space.grows(queue)?)
+        if !space.ring_ready(queue)? && space.grows(queue)? {
+            space.look_by(queue, 1)?;
+        }
+        Ok(())
     }
 
     /// Has the supervisor look at once.
@@ -455,10 +459,7 @@ impl Queue {
             let (count, class, cursor) =
                 (self.shape.tasks.count(), priority.class(), Cell::new(self.cursor.get()));
             if self.find(&self.shape.queue, class, count, &cursor, look)?.is_some() {
-                if self.wake_worker()? {
-                    self.ring_supervisor()?;
-                }
-                return Ok(());
+                return self.wake_worker();
             }
         }
         Ok(())

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use commonhold::workers::{Kind, Kinds, Priority, Task};
+use commonhold::workers::{Kind, Priority, Task};
 
 /// The kind of all tasks.
-pub(super) const KIND: &str = "churn";
+pub(super) const KIND: &str = "torture";
 /// Bytes before the filler: number, microseconds, bytes of the result.
 const HEAD: usize = 16;
 /// Sizes of arguments: in the record, in one page, in some.
@@ -42,18 +42,18 @@ impl Random {
     }
 }
 
-/// The task kinds that workers of this torture know.
+/// The task kind of this torture.
 #[must_use]
-pub fn kinds() -> Kinds {
+pub fn kind() -> Kind {
     let check = |bytes: &[u8]| match parse(bytes) {
         Some(_) => Ok(()),
         None => Err(format!("{} bytes; at least {HEAD} are due", bytes.len())),
     };
-    Kinds::new().with(Kind::new(KIND, check, |_, bytes| {
+    Kind::new(KIND, check, |_, bytes| {
         let job = parse(bytes).ok_or_else(|| "arguments without a head".to_owned())?;
         job.work();
         Ok(result(bytes))
-    }))
+    })
 }
 
 struct Job {

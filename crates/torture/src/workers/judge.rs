@@ -8,7 +8,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::killer::Killed;
-use super::report::{Redispatch, WorkersReport};
+use super::report::{Times, WorkersReport};
 use super::submit::Ends;
 use crate::{Options, TortureError, judge};
 
@@ -43,7 +43,8 @@ pub(super) fn judge(
         kills_asked: options.kill,
         kills: killed.kills,
         kills_with_task: killed.redispatch.len() as u64,
-        redispatch_ns: redispatch(&killed.redispatch),
+        redispatch_ns: times(&killed.redispatch),
+        death_ns: times(&killed.death),
         workers_started: killed.started,
         workers_seen: killed.seen,
         workers_alive: killed.alive,
@@ -72,7 +73,7 @@ fn has_children() -> bool {
     waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) != Err(Errno::ECHILD)
 }
 
-fn redispatch(nanos: &[u64]) -> Redispatch {
+fn times(nanos: &[u64]) -> Times {
     let mut nanos = nanos.to_vec();
     nanos.sort_unstable();
     let at = |share: f64| {
@@ -80,7 +81,7 @@ fn redispatch(nanos: &[u64]) -> Redispatch {
         nanos.get(rank.saturating_sub(1)).copied().unwrap_or(0)
     };
     let max = nanos.last().copied().unwrap_or(0);
-    Redispatch { p50: at(0.5), p95: at(0.95), p99: at(0.99), max }
+    Times { p50: at(0.5), p95: at(0.95), p99: at(0.99), max }
 }
 
 /// Deaths and failures as the pool counted them.
@@ -105,9 +106,9 @@ mod tests {
     #[test]
     fn quantiles_are_ranks() {
         let nanos: Vec<u64> = (1..=200).rev().collect();
-        let found = redispatch(&nanos);
+        let found = times(&nanos);
         assert_eq!((found.p50, found.p95, found.p99, found.max), (100, 190, 198, 200));
-        assert_eq!(redispatch(&[]).p99, 0);
-        assert_eq!(redispatch(&[7]).p50, 7);
+        assert_eq!(times(&[]).p99, 0);
+        assert_eq!(times(&[7]).p50, 7);
     }
 }

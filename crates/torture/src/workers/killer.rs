@@ -4,11 +4,13 @@
 //! has returned and ends with the first look that finds no task running on the dead one: what it had waits again, or
 //! has failed, or is somebody else's already. A task that the victim still ended by itself does not count.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use commonhold::workers::{StoredTask, StoredWorker, TASKS, TaskState, WORKERS, WorkerState};
 use commonhold::{RecordRef, Runtime, Table};
 use commonhold_os::process::{Identity, Liveness, Pidfd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::LIMIT;
 use super::gate::Gate;
@@ -19,6 +21,8 @@ use crate::{Options, TortureError, signals};
 const ANY: u64 = 10;
 /// How long a worker with a task is looked for.
 const SEEK: Duration = Duration::from_millis(20);
+/// Between two looks: who looks without a pause takes the processor from those who are looked at.
+const PAUSE: Duration = Duration::from_micros(10);
 /// The longest wait before a kill, so that it hits anything that a worker does.
 const DAWDLE_NANOS: u64 = 1_000_000;
 
@@ -28,6 +32,8 @@ pub(super) struct Killed {
     pub(super) kills: u32,
     /// For each kill that took a task: nanoseconds from `kill(2)` until the task went on.
     pub(super) redispatch: Vec<u64>,
+    /// For the same kills: nanoseconds from `kill(2)` until the kernel said that the worker is dead.
+    pub(super) death: Vec<u64>,
     /// Processes that workers' records had in all.
     pub(super) started: u64,
     /// Those of them that were seen.
@@ -45,6 +51,7 @@ pub(super) struct Killer {
     worker_records: Vec<RecordRef>,
     random: Random,
     seen: Vec<Identity>,
+    victims: Vec<Identity>,
     killed: Killed,
 }
 
@@ -88,6 +95,7 @@ impl Killer {
             workers,
             random: Random(options.seed ^ 0x6b69_6c6c),
             seen: Vec::new(),
+            victims: Vec::new(),
             killed: Killed::default(),
         })
     }
@@ -119,7 +127,7 @@ impl Killer {
         Ok(None)
     }
 
-    /// The workers that take tasks, from anywhere on.
+    /// The workers that take tasks and were not killed, from anywhere on.
     fn ready(&mut self) -> Result<Vec<Identity>, TortureError> {
         let mut ready = Vec::new();
         for record in &self.worker_records {
@@ -133,6 +141,8 @@ impl Killer {
                 self.seen.push(*process);
             }
         }
+        // A dead one's record says that it is ready until it is buried.
+        ready.retain(|process| !self.victims.contains(process));
         let first = self.random.below(ready.len() as u64) as usize;
         ready.rotate_left(first);
         Ok(ready)
@@ -168,9 +178,17 @@ impl Killer {
             }
             let start = Instant::now();
             self.killed.kills += 1;
-            if self.goes_on(process, before, start)? {
-                let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.victims.push(process);
+            let mut dead = None;
+            let mut looks = || {
+                if dead.is_none() && has_ended(&pidfd) {
+                    dead = Some(nanos_since(start));
+                }
+            };
+            if self.goes_on(process, before, start, &mut looks)? {
+                let took = nanos_since(start);
                 self.killed.redispatch.push(took);
+                self.killed.death.push(dead.unwrap_or(took));
             }
             return Ok(());
         }
@@ -182,6 +200,7 @@ impl Killer {
         process: Identity,
         before: Option<Held>,
         start: Instant,
+        looks: &mut impl FnMut(),
     ) -> Result<bool, TortureError> {
         let pid = u64::from(process.pid);
         let mut last = before;
@@ -190,6 +209,7 @@ impl Killer {
             while let Some(held) = last
                 && is_on(&self.task(held.record)?, pid)
             {
+                looks();
                 late(start, "see the task of a killed worker go on")?;
             }
             let Some(held) = self.held(process.pid)? else { break };
@@ -224,6 +244,15 @@ impl Killer {
     }
 }
 
+fn nanos_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn has_ended(process: &Pidfd) -> bool {
+    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 /// Lets others work for an instant; an error when it takes too long.
 fn late(start: Instant, what: &str) -> Result<(), TortureError> {
     signals::check()?;
@@ -231,6 +260,6 @@ fn late(start: Instant, what: &str) -> Result<(), TortureError> {
         let within = format!("not within {} s", LIMIT.as_secs());
         return Err(TortureError::system(what, std::io::Error::other(within)));
     }
-    std::thread::yield_now();
+    std::thread::sleep(PAUSE);
     Ok(())
 }

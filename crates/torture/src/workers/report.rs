@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// From `kill(2)` until the dead worker's task waits again or has failed, in nanoseconds.
+/// How long something took, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Redispatch {
+pub struct Times {
     /// Half took at most so long.
     pub p50: u64,
     /// 95 % took at most so long.
@@ -48,8 +48,10 @@ pub struct WorkersReport {
     pub kills: u32,
     /// Those of them that took a task from its worker.
     pub kills_with_task: u64,
-    /// How long it took until such a task went on.
-    pub redispatch_ns: Redispatch,
+    /// From `kill(2)` until such a task waits again or has failed.
+    pub redispatch_ns: Times,
+    /// From `kill(2)` until the kernel says that the worker is dead: the part of it that is not the pool's.
+    pub death_ns: Times,
     /// Worker processes that there were.
     pub workers_started: u64,
     /// Those of them whose identity is known.
@@ -124,7 +126,7 @@ impl WorkersReport {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let yes = |holds: bool| if holds { "yes" } else { "NO" }.to_owned();
         let ms = |nanos: u64| format!("{:.2}", nanos as f64 / 1e6);
-        let r = self.redispatch_ns;
+        let (r, d) = (self.redispatch_ns, self.death_ns);
         vec![
             ("system", self.system.to_owned()),
             ("workers", self.processes.to_string()),
@@ -143,6 +145,8 @@ impl WorkersReport {
             ("re-dispatch ms p95", ms(r.p95)),
             ("re-dispatch ms p99", ms(r.p99)),
             ("re-dispatch ms max", ms(r.max)),
+            ("of it death ms p50", ms(d.p50)),
+            ("of it death ms p99", ms(d.p99)),
             ("workers started", self.workers_started.to_string()),
             ("workers seen", self.workers_seen.to_string()),
             ("workers alive", self.workers_alive.to_string()),

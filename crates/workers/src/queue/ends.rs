@@ -9,6 +9,7 @@ use commonhold_runtime::{Bytes, Error, Text};
 
 use super::{Queue, pages};
 use crate::error::Reason;
+use crate::metrics::count_error;
 use crate::records::{INLINE_BYTES, PAYLOAD_BYTES_MAX, Priority, StoredTask, TaskId, TaskState};
 
 /// A task's end, taken.
@@ -265,6 +266,8 @@ impl Queue {
     /// False when it has ended already.
     pub(crate) fn cancel(&self, id: TaskId) -> Result<bool, Error> {
         if self.fail_if(id, |now| now.is(TaskState::Pending), &Reason::Cancelled)? {
+            // It has ended, also if there is no room to count it.
+            let _ = count_error(&self.handle, &Reason::Cancelled);
             return Ok(true);
         }
         let told = self.shape.tasks.update(&self.handle, id.slot(), |now| {

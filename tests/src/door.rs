@@ -1,0 +1,78 @@
+//! Tasks that wait until the test lets them go on: they come to a door, and say which attempt they are.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use commonhold::workers::Context;
+
+use crate::stage::eventually;
+
+/// Where tasks `hold` wait whose arguments are its name.
+#[derive(Debug)]
+pub struct Door {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+/// A task that waits. When this is dropped it goes on, with nothing.
+#[derive(Debug)]
+pub struct Visitor {
+    stream: UnixStream,
+    /// Which attempt it is.
+    pub attempt: u64,
+}
+
+impl Door {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let listener = UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self { path, listener }
+    }
+
+    /// The arguments of a task that comes to this door.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<u8> {
+        self.path.display().to_string().into_bytes()
+    }
+
+    /// The next task that comes; it is waited for.
+    #[must_use]
+    pub fn next(&self) -> Visitor {
+        let mut stream = None;
+        eventually("a task comes to the door", || match self.listener.accept() {
+            Ok((came, _)) => stream.replace(came).is_none(),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => false,
+            Err(e) => panic!("{e}"),
+        });
+        let stream = stream.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        Visitor { stream, attempt: line.trim().parse().unwrap() }
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn nobody_waits(&self) -> bool {
+        matches!(self.listener.accept(), Err(e) if e.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+impl Visitor {
+    /// Lets it go on; `result` is its result.
+    pub fn go(mut self, result: &[u8]) {
+        self.stream.write_all(result).unwrap();
+    }
+}
+
+/// The task kind `hold`.
+pub(crate) fn hold(task: &Context<'_>, path: &[u8]) -> Result<Vec<u8>, String> {
+    let path = String::from_utf8_lossy(path).into_owned();
+    let mut result = Vec::new();
+    let talk = UnixStream::connect(Path::new(&path)).and_then(|mut stream| {
+        writeln!(stream, "{}", task.attempt())?;
+        stream.read_to_end(&mut result)
+    });
+    talk.map(|_| result).map_err(|e| format!("{path}: {e}"))
+}
