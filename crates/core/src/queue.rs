@@ -133,7 +133,9 @@ impl Space {
         }
         // Nobody slept. Who falls asleep from here on has found nothing; he is woken once more, and announces himself anew.
         word.fetch_and(!(SLEEPERS | SEARCHER), Ordering::SeqCst);
-        futex_wake_all(word);
+        if !planted(Fault::NoSecondWake) {
+            futex_wake_all(word);
+        }
         Ok(false)
     }
 
@@ -210,7 +212,9 @@ impl Space {
             futex_wait(word, heard as u32, limit);
         }
         // Before the look: who rings behind this wakes another one.
-        word.fetch_and(!SEARCHER, Ordering::SeqCst);
+        if !planted(Fault::SearcherStays) {
+            word.fetch_and(!SEARCHER, Ordering::SeqCst);
+        }
         self.check_whole()
     }
 

@@ -124,6 +124,12 @@ pub enum Fault {
     NoLateSweep,
     /// Nobody looks whether the file was cut short.
     NoCutCheck,
+    /// A worker that was woken, or looked out for a ring, goes on saying that it looks next.
+    SearcherStays,
+    /// Who rang and woke nobody does not wake those who fell asleep meanwhile.
+    NoSecondWake,
+    /// A worker that finds a task does not ring for the others that wait.
+    NoPassOn,
     /// A chain of the index is followed for ever.
     NoChainLimit,
     /// Room is made for as many bytes as a word of the segment says.
@@ -211,6 +217,9 @@ impl Fault {
         Self::NoHintCrossing,
         Self::NoLateSweep,
         Self::NoCutCheck,
+        Self::SearcherStays,
+        Self::NoSecondWake,
+        Self::NoPassOn,
         Self::NoChainLimit,
         Self::NoLengthCheck,
         Self::NoMovedLimit,

@@ -149,12 +149,13 @@ impl Queue {
         self.handle.space()
     }
 
-    pub(crate) fn task(&self, id: TaskId) -> Result<Option<StoredTask>, Error> {
+    pub(crate) fn task(&self, id: TaskId) -> Result<Option<Box<StoredTask>>, Error> {
         if id.slot() >= self.shape.tasks.count() {
             return Ok(None);
         }
         let task = self.shape.tasks.get(&self.handle, id.slot())?;
-        Ok(Some(task).filter(|t| t.task_id() == id && !t.is(TaskState::Free)))
+        let is_it = task.task_id() == id && !task.is(TaskState::Free);
+        Ok(is_it.then(|| Box::new(task)))
     }
 
     /// Where record `slot` stands, and its priority.
@@ -371,7 +372,7 @@ impl Queue {
     }
 
     /// The first task that waits, made `worker`'s; `None`: there is none.
-    pub(crate) fn claim(&self, worker: u32) -> Result<Option<StoredTask>, Error> {
+    pub(crate) fn claim(&self, worker: u32) -> Result<Option<Box<StoredTask>>, Error> {
         for priority in Priority::ALL {
             let claim = |slot| self.claim_record(slot, priority, worker);
             let count = self.shape.tasks.count();
@@ -388,7 +389,7 @@ impl Queue {
         slot: u32,
         priority: Priority,
         worker: u32,
-    ) -> Result<Option<StoredTask>, Error> {
+    ) -> Result<Option<Box<StoredTask>>, Error> {
         let pending = (TaskState::Pending.code(), priority.code());
         if self.peek(slot)? != pending {
             return Ok(None);
@@ -408,7 +409,7 @@ impl Queue {
             task.attempt += 1;
             task.started = now;
             (task.worker, task.worker_pid) = (worker.into(), me);
-            claimed = Some(task.clone());
+            claimed = Some(Box::new(task.clone()));
             true
         })?;
         Ok(claimed.filter(|_| made))
@@ -426,7 +427,7 @@ impl Queue {
         worker: u32,
         heard: u64,
         stays: impl Fn() -> Result<bool, Error>,
-    ) -> Result<Option<StoredTask>, Error> {
+    ) -> Result<Option<Box<StoredTask>>, Error> {
         let (space, queue) = (self.space(), &self.shape.queue);
         let mut task = None;
         let spins = self.spins.get();
@@ -458,7 +459,7 @@ impl Queue {
             let (count, class, cursor) =
                 (self.shape.tasks.count(), priority.class(), Cell::new(self.cursor.get()));
             if self.find(&self.shape.queue, class, count, &cursor, look)?.is_some() {
-                return self.wake_worker().map(drop);
+                return self.wake_worker();
             }
         }
         Ok(())

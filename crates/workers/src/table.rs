@@ -152,15 +152,15 @@ impl<T: Record + Default> Numbered<T> {
         }
     }
 
-    /// Waits until `ready` holds of record `number`; false when `deadline` passed first.
+    /// Waits until `ready` holds of the payload of record `number`; false when `deadline` passed first.
     pub(crate) fn wait(
         &self,
         handle: &Handle,
         number: u32,
         deadline: &Deadline,
-        mut ready: impl FnMut(&T) -> bool,
+        mut ready: impl FnMut(&[u8]) -> bool,
     ) -> Result<bool, Error> {
-        let look = |seen: &Snapshot| Ok(ready(&decode(&seen.payload)?).then_some(()));
+        let look = |seen: &Snapshot| Ok(ready(&seen.payload).then_some(()));
         let made = handle.wait_at(self.position, self.at(number)?, deadline, look)?;
         Ok(made.is_some())
     }

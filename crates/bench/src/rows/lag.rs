@@ -170,12 +170,12 @@ impl Contender {
             let mut running = JoinSet::new();
             let mut cascades = 0;
             while !ticker.is_finished() {
-                for _ in 0..periods.next().await? {
-                    for number in 0..load.nodes {
-                        self.way.start(&mut running, load, number)?;
-                    }
-                    cascades += 1;
+                // Those that were missed meanwhile are left out: who is late does not get more to do for it.
+                periods.next().await?;
+                for number in 0..load.nodes {
+                    self.way.start(&mut running, load, number)?;
                 }
+                cascades += 1;
                 while let Some(done) = running.try_join_next() {
                     done??;
                 }
