@@ -53,6 +53,8 @@ struct QueueJson {
     running: u32,
     /// With an end that nobody took.
     ended: u32,
+    /// Records, of workers too, that cannot be read.
+    damaged: u32,
     limit: u32,
     /// For how long the task that waits longest has been there.
     oldest_ms: Option<u64>,
@@ -139,14 +141,15 @@ fn all(view: &PoolView) -> impl Iterator<Item = &WorkerView> {
 
 impl PoolJson {
     fn new(segment: String, view: &PoolView) -> Self {
-        let PoolFigures { busy, idle, starting, queued, running, ended, .. } = view.figures;
+        let PoolFigures { busy, idle, starting, queued, running, .. } = view.figures;
+        let PoolFigures { ended, damaged, .. } = view.figures;
         let (limit, tasks) = (view.figures.worker_room, view.figures.room);
         let oldest_ms = view.oldest_waiting().map(|task| millis(task.age));
         Self {
             segment,
             supervisor_pid: view.figures.supervisor,
             pool: WorkersJson { busy, idle, starting, limit },
-            queue: QueueJson { queued, running, ended, limit: tasks, oldest_ms },
+            queue: QueueJson { queued, running, ended, damaged, limit: tasks, oldest_ms },
             workers: all(view).map(WorkerJson::from).collect(),
         }
     }
@@ -197,6 +200,9 @@ fn print(out: &mut Output, segment: &str, view: &PoolView) -> Done {
         "tasks {queued} waiting{}, {running} running, {ended} ended and not taken; room for {room}",
         oldest.unwrap_or_default()
     ))?;
+    if figures.damaged > 0 {
+        out.line(format_args!("{} records are damaged and not shown", figures.damaged))?;
+    }
     let heads = ["worker", "process", "state", "up", "turn", "task", "kind", "attempt", "for"];
     let heads = heads.iter().chain(&["last end"]).map(|head| (*head).to_owned());
     let mut rows = vec![heads.collect::<Vec<_>>()];

@@ -86,7 +86,7 @@ fn a_queue_is_made_and_resized() {
     let empty = json!({
         "segment": world.segment(), "supervisor_pid": null,
         "pool": {"busy": 0, "idle": 0, "starting": 0, "limit": 4},
-        "queue": {"queued": 0, "running": 0, "ended": 0, "limit": 16, "oldest_ms": null},
+        "queue": {"queued": 0, "running": 0, "ended": 0, "damaged": 0, "limit": 16, "oldest_ms": null},
         "workers": []
     });
     assert_eq!(world.json(&["workers"]), empty);

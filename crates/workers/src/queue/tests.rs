@@ -111,6 +111,19 @@ fn a_task_that_cannot_be_read_keeps_nobody_from_the_others() {
 }
 
 #[test]
+fn a_look_counts_what_cannot_be_read_and_shows_the_others() {
+    let runtime = runtime();
+    let submitter = queue(&runtime);
+    let bad = submit_at(&submitter, 3);
+    let good = submit_at(&submitter, 4);
+    damage(&submitter, &submitter.shape.tasks, bad.slot(), 16);
+    damage(&submitter, &submitter.shape.workers, 1, 8);
+    let view = crate::look(submitter.space()).expect("a look").expect("a queue");
+    assert_eq!(view.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), [good]);
+    assert_eq!((view.figures.queued, view.figures.damaged), (1, 2));
+}
+
+#[test]
 fn a_page_that_cannot_be_read_keeps_nobody_from_the_others() {
     let runtime = runtime();
     let [worker, submitter] = [(); 2].map(|()| queue(&runtime));
