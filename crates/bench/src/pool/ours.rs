@@ -87,6 +87,14 @@ impl super::Pool for Ours {
     }
 
     fn finished(&mut self) -> Outcome<Vec<u8>> {
+        // Any that has ended, as from the other pools: a worker that lost its processor holds up nobody else's.
+        for at in 0..self.tasks.len() {
+            let Some(task) = self.tasks.get(at) else { break };
+            if let Some(ended) = task.try_take()? {
+                self.tasks.remove(at);
+                return Ok(ended?);
+            }
+        }
         let oldest = self.tasks.pop_front().ok_or("no task was submitted")?;
         Ok(oldest.wait(LIMIT)?)
     }
