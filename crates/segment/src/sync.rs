@@ -172,7 +172,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 63] = [
+    pub const ALL: [Self; 66] = [
         Self::NoSecondLook,
         Self::NoGenerationCheck,
         Self::NoReadFence,
