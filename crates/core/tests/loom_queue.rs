@@ -225,6 +225,8 @@ fn no_worker_sleeps_while_a_task_waits() {
     slips(Slip::HeardLate, 2, two_submitters);
     slips(Slip::NotPassedOn, 2, two_workers);
     finds(Fault::HintSkipped, 2, || two_submitters(Slip::Nothing));
+    finds(Fault::NoSecondWake, 3, || two_submitters(Slip::Nothing));
+    finds(Fault::SearcherStays, 2, || two_workers(Slip::Nothing));
 }
 
 #[test]

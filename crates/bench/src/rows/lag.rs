@@ -46,7 +46,7 @@ enum Way {
     OnTheLoop,
     Threads,
     Sockets(Sockets),
-    Pool(Ours),
+    Pool(Box<Ours>),
 }
 
 /// What is analysed.
@@ -118,8 +118,8 @@ fn measured(effort: Effort, report: &mut Report, load: &Arc<Load>, cores: &str) 
         ("on the loop", Way::OnTheLoop),
         ("threads", Way::Threads),
         ("processes on sockets", Way::Sockets(sockets)),
-        ("no store", Way::Pool(none)),
-        ("SQLite", Way::Pool(sqlite)),
+        ("no store", Way::Pool(Box::new(none))),
+        ("SQLite", Way::Pool(Box::new(sqlite))),
     ]
     .map(|(name, way)| Contender { name, way, lags: Vec::new(), cascades: 0 });
     let span = Duration::from_millis(effort.of(5_000, 1_000));
