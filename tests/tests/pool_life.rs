@@ -19,6 +19,8 @@ use commonhold_tests::{Random, stage};
 use nix::sys::signal::Signal;
 
 const SMALL: Capacity = Capacity { tasks: 64, pages: 128, workers: 8 };
+/// Room for all that the killed leave: their ends are kept for a while.
+const AMPLE: Capacity = Capacity { tasks: 256, pages: 1024, workers: 8 };
 
 /// The workers that are ready, by what is proof of them.
 fn ready(runtime: &Runtime) -> Vec<Identity> {
@@ -279,20 +281,20 @@ fn what_workers_say_is_passed_on() {
 #[test]
 fn supervisors_and_submitters_are_killed_at_any_time() {
     let (stage, mut random) = (stage!(), Random::from_environment());
-    let runtime = Runtime::open(stage.with_queue(&SMALL)).unwrap();
+    let runtime = Runtime::open(stage.with_queue(&AMPLE)).unwrap();
     let queue = Pool::attach(&runtime, kinds()).unwrap();
     let over = AtomicBool::new(false);
     let right = std::thread::scope(|scope| {
         let submits = scope.spawn(|| {
             let mut right = 0;
             while !over.load(Ordering::Acquire) {
-                right += submit_some(&runtime, 20).unwrap();
+                right += submit_some(&runtime, 20, 40_000).unwrap();
             }
             right
         });
         for _ in 0..12 {
             let mut supervisor = stage.role("supervise", &["2"]);
-            let mut submitter = stage.role("submit", &["1000000"]);
+            let mut submitter = stage.role("submit", &["1000000", "200000"]);
             // Now and then before it has begun.
             if random.below(4) > 0 {
                 supervisor.hear("ready");
@@ -317,6 +319,6 @@ fn supervisors_and_submitters_are_killed_at_any_time() {
     assert_eq!(ready(&runtime), []);
     // Nor is any record reserved: the queue takes as many as it has room for.
     let submit = |_| queue.submit(Task::new("echo", b"")).unwrap();
-    let all: Vec<TaskHandle> = (0..SMALL.tasks).map(submit).collect();
-    assert_eq!(all.len(), 64);
+    let all: Vec<TaskHandle> = (0..AMPLE.tasks).map(submit).collect();
+    assert_eq!(all.len(), 256);
 }
