@@ -10,6 +10,7 @@
 pub mod door;
 pub mod fork;
 pub mod judge;
+pub mod nodes;
 pub mod process;
 pub mod purse;
 pub mod random;

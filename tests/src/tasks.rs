@@ -16,11 +16,13 @@ struct Strict {
     n: u32,
 }
 
+use crate::nodes;
+
 /// What the workers of tests know.
 #[must_use]
 pub fn kinds() -> Kinds {
     let none = |_: &[u8]| Ok(());
-    Kinds::new()
+    let kinds = Kinds::new()
         .with(Kind::new("echo", none, |_, bytes| Ok(bytes.to_vec())))
         .with(Kind::json("double", |_: &u64| Ok(()), |_, n: u64| Ok(n * 2)))
         .with(Kind::new("attempt", none, |task, _| Ok(task.attempt().to_string().into_bytes())))
@@ -42,7 +44,10 @@ pub fn kinds() -> Kinds {
         }))
         .with(Kind::new("memory", none, |_, _| Ok(vec![1; 1 << 36])))
         .with(Kind::new("large", none, |_, _| Ok(vec![1; (1 << 20) + 1])))
+        .with(Kind::new("flood", none, flood))
         .with(Kind::new("until-cancelled", none, until_cancelled))
+        .with(commonhold::systems::cascade::kind());
+    nodes::with_ticks(kinds)
 }
 
 fn check(strict: &Strict) -> Result<(), String> {
@@ -73,6 +78,14 @@ fn kill(task: &Context<'_>, how: &[u8]) -> Result<Vec<u8>, String> {
         nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL).map_err(|e| e.to_string())?;
     }
     Ok(task.attempt().to_string().into_bytes())
+}
+
+/// Writes lines for as long as it lives, shorter ones than can be passed on as fast.
+fn flood(_: &Context<'_>, _: &[u8]) -> Result<Vec<u8>, String> {
+    let (lines, mut out) = (b"x\n".repeat(1 << 15), std::io::stderr().lock());
+    loop {
+        std::io::Write::write_all(&mut out, &lines).map_err(|e| e.to_string())?;
+    }
 }
 
 fn until_cancelled(task: &Context<'_>, _: &[u8]) -> Result<Vec<u8>, String> {

@@ -22,8 +22,9 @@ fn what_no_worker_could_do_is_refused_before_dispatch() {
     for kind in ["no-such", "", &"x".repeat(49)] {
         let error = refused(Task::new(kind, b""));
         assert!(matches!(error, TaskError::UnknownKind { .. }), "{error:?}");
-        let text = format!("no task kind `{kind}` is registered; there are: `attempt`, `double`");
+        let text = format!("no task kind `{kind}` is registered; there are: `");
         assert!(error.to_string().starts_with(&text), "{error}");
+        assert!(error.to_string().contains("`attempt`, `double`, `echo`"), "{error}");
     }
     for (kind, arguments, why) in [
         ("double", "", "EOF while parsing a value"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use commonhold::systems::cascade::{
     self, Analysis, ArgsError, Cascade as Submitted, CascadeArgs, CascadeError, HARMONICS_MAX,
-    Node, Options, ReadOptions, Recording, Window, read_signal,
+    Node, Options, ReadOptions, Recording, SAMPLES_MIN, Window, read_signal,
 };
 use commonhold::workers::{self, Capacity, Kinds, Pool, PoolOptions, TaskError};
 use commonhold::{Config, Runtime};
@@ -46,7 +46,7 @@ pub(crate) struct Cascade {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The samples a second of a CSV file
-    #[arg(long, value_name = "HZ", allow_negative_numbers = true)]
+    #[arg(long, value_name = "HZ", value_parser = positive, allow_negative_numbers = true)]
     rate: Option<f64>,
     /// What samples are weighted with: blackman-harris, hann, rectangular
     #[arg(long, value_name = "WINDOW", default_value_t)]
@@ -56,22 +56,23 @@ pub(crate) struct Cascade {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(HARMONICS_MAX)))]
     harmonics: u32,
     /// The lowest frequency of a fundamental
-    #[arg(long, value_name = "HZ", allow_negative_numbers = true)]
+    #[arg(long, value_name = "HZ", value_parser = positive, allow_negative_numbers = true)]
     min_hz: Option<f64>,
     /// The highest frequency of a fundamental
-    #[arg(long, value_name = "HZ", allow_negative_numbers = true)]
+    #[arg(long, value_name = "HZ", value_parser = positive, allow_negative_numbers = true)]
     max_hz: Option<f64>,
     /// Samples of a segment of the coherence
     #[arg(long, value_name = "N")]
     segment_samples: Option<u32>,
     /// Begin so many seconds into the file
-    #[arg(long, value_name = "S", default_value = "0", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", value_parser = not_negative, default_value = "0")]
+    #[arg(allow_negative_numbers = true)]
     from: f64,
     /// Read so many seconds
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", value_parser = positive, allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Cut into blocks of at most so many seconds
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", value_parser = positive, allow_negative_numbers = true)]
     block: Option<f64>,
     /// How many worker processes; as many as there are processors, and no more than blocks
     #[arg(long, value_name = "N",
@@ -81,9 +82,18 @@ pub(crate) struct Cascade {
     format: Format,
 }
 
-/// What this program's workers can do.
-pub(crate) fn kinds() -> Kinds {
-    Kinds::new().with(cascade::kind())
+/// A number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    number.filter(|x| x.is_finite() && *x > 0.0).ok_or_else(|| "give a number above 0".to_owned())
+}
+
+/// A number from 0 up.
+fn not_negative(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    number
+        .filter(|x| x.is_finite() && *x >= 0.0)
+        .ok_or_else(|| "give a number from 0 up".to_owned())
 }
 
 /// A piece of the file.
@@ -133,7 +143,13 @@ impl Cascade {
     }
 
     fn failed(&self, error: ArgsError) -> Failure {
-        Failure::failed(format!("{}: {error}", self.file.display()))
+        let file = self.file.display();
+        Failure::failed(match (error, self.block) {
+            (ArgsError::TooShort(samples), Some(block)) => format!(
+                "{file}: blocks of {block} s have {samples} samples; at least {SAMPLES_MIN} are needed"
+            ),
+            (error, _) => format!("{file}: {error}"),
+        })
     }
 
     /// The pieces that are analysed, each with the number of its first sample.
@@ -163,7 +179,7 @@ impl Cascade {
         let config = Config::ephemeral().store("none").participants(workers + OTHERS);
         let runtime = Runtime::open(workers::configure(config, &capacity))?;
         let options = PoolOptions::new().workers(workers..=workers);
-        let pool = Pool::start(&runtime, kinds(), options)?;
+        let pool = Pool::start(&runtime, Kinds::new().with(cascade::kind()), options)?;
         let mut waiting: VecDeque<Submitted> = VecDeque::new();
         let mut analyses = Vec::with_capacity(blocks.len());
         for block in blocks {
@@ -208,7 +224,7 @@ fn print(report: &Report<'_>) -> Done {
         analysis.window,
     ))?;
     if report.blocks.len() > 1 {
-        let heads = ["from", "loudest", "fundamental", "amplitude", "distortion", "noise"];
+        let heads = ["from", "loudest node", "fundamental", "amplitude", "distortion", "noise"];
         let rows = report.blocks.iter().map(|block| {
             let [first, rest @ ..] = node_row(&block.analysis.strongest, names);
             [vec![format!("{:.3} s", block.from_s), first], rest[..4].to_vec()].concat()
@@ -221,8 +237,7 @@ fn print(report: &Report<'_>) -> Done {
             report.loudest.from_s
         ))?;
     }
-    let heads =
-        ["node", "fundamental", "amplitude", "distortion", "noise", "above it", "rms", "mean"];
+    let heads = ["node", "fundamental", "amplitude", "distortion", "noise", "snr", "rms", "mean"];
     table(&mut out, heads, analysis.nodes.iter().map(|node| node_row(node, names).to_vec()))?;
     for node in analysis.nodes.iter().filter(|node| !node.harmonics.is_empty()) {
         let name = name_of(names, node.node);
@@ -231,7 +246,8 @@ fn print(report: &Report<'_>) -> Done {
         let rows = node.harmonics.iter().zip(1..).map(|(harmonic, order)| {
             let level = 20.0 * (harmonic.amplitude / first).log10();
             let (hz, amplitude) = (hertz(harmonic.hz), digits(harmonic.amplitude));
-            let (level, phase) = (format!("{level:.1} dB"), format!("{:.4} rad", harmonic.phase));
+            let (level, phase) =
+                (format!("{level:.1} dB"), format!("{:.4} rad", unsigned(harmonic.phase)));
             vec![format!("{order:>2}"), hz, amplitude, level, phase]
         });
         table(&mut out, heads, rows)?;
@@ -286,6 +302,11 @@ fn or_none<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
 
 fn hertz(hz: f64) -> String {
     format!("{} Hz", digits(hz))
+}
+
+/// 0 for what is shown as -0.0000.
+fn unsigned(phase: f64) -> f64 {
+    if phase.abs() < 0.00005 { 0.0 } else { phase }
 }
 
 /// Six digits, as people write them.

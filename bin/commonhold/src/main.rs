@@ -41,13 +41,15 @@ use clap::{CommandFactory, Parser};
 use commonhold::systems::replay::{WORKER_ARGUMENT, worker as replay_worker};
 
 use cli::{Cli, usage_line};
+use commonhold::workers::Kinds;
 use failure::{Done, Failure, one_line};
 use output::note;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(tell_panic));
     // Pools start this program as their worker: whatever any of its commands has done by workers is known here.
-    commonhold::workers::init(&cascade::kinds().with(commonhold_torture::workers::kind()));
+    let kinds = Kinds::new().with(commonhold::systems::cascade::kind());
+    commonhold::workers::init(&kinds.with(commonhold_torture::workers::kind()));
     if let Some(code) = worker() {
         return code;
     }

@@ -16,8 +16,8 @@ use crate::output::{Format, Output, print_json, print_table, short_time, time_te
 
 /// List the worker processes and what they are at
 ///
-/// Lists the worker processes of a segment: which task each has and for how long, which process of its record it is
-/// and how the one before ended; and how many tasks wait, run, and have an end that nobody took. Takes no entry and
+/// Lists the worker processes of a segment: which task each has and for how long, how often its record was used
+/// (turn), and how the process before ended; and how many tasks wait, run, and have an end that nobody took. Takes no entry and
 /// writes nothing: it disturbs nobody.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -53,6 +53,8 @@ struct QueueJson {
     running: u32,
     /// With an end that nobody took.
     ended: u32,
+    /// Records, of workers too, that cannot be read.
+    damaged: u32,
     limit: u32,
     /// For how long the task that waits longest has been there.
     oldest_ms: Option<u64>,
@@ -67,8 +69,8 @@ struct WorkerJson {
     state: &'static str,
     /// In microseconds since 1970.
     started_at: i64,
-    /// Processes that the record has had.
-    processes: u64,
+    /// It grows with each process that the record has.
+    turn: u64,
     task: Option<TaskJson>,
     /// How the last process that ended did.
     last_end: Option<String>,
@@ -139,14 +141,15 @@ fn all(view: &PoolView) -> impl Iterator<Item = &WorkerView> {
 
 impl PoolJson {
     fn new(segment: String, view: &PoolView) -> Self {
-        let PoolFigures { busy, idle, starting, queued, running, ended, .. } = view.figures;
+        let PoolFigures { busy, idle, starting, queued, running, .. } = view.figures;
+        let PoolFigures { ended, damaged, .. } = view.figures;
         let (limit, tasks) = (view.figures.worker_room, view.figures.room);
         let oldest_ms = view.oldest_waiting().map(|task| millis(task.age));
         Self {
             segment,
             supervisor_pid: view.figures.supervisor,
             pool: WorkersJson { busy, idle, starting, limit },
-            queue: QueueJson { queued, running, ended, limit: tasks, oldest_ms },
+            queue: QueueJson { queued, running, ended, damaged, limit: tasks, oldest_ms },
             workers: all(view).map(WorkerJson::from).collect(),
         }
     }
@@ -159,7 +162,7 @@ impl From<&WorkerView> for WorkerJson {
             pid: Some(worker.pid).filter(|pid| *pid != 0),
             state: state_text(worker),
             started_at: worker.started_at,
-            processes: worker.turn,
+            turn: worker.turn,
             task: worker.task.as_ref().map(TaskJson::from),
             last_end: Some(worker.last_end.clone()).filter(|end| !end.is_empty()),
         }
@@ -197,7 +200,10 @@ fn print(out: &mut Output, segment: &str, view: &PoolView) -> Done {
         "tasks {queued} waiting{}, {running} running, {ended} ended and not taken; room for {room}",
         oldest.unwrap_or_default()
     ))?;
-    let heads = ["worker", "process", "state", "up", "processes", "task", "kind", "attempt", "for"];
+    if figures.damaged > 0 {
+        out.line(format_args!("{} records are damaged and not shown", figures.damaged))?;
+    }
+    let heads = ["worker", "process", "state", "up", "turn", "task", "kind", "attempt", "for"];
     let heads = heads.iter().chain(&["last end"]).map(|head| (*head).to_owned());
     let mut rows = vec![heads.collect::<Vec<_>>()];
     rows.extend(all(view).map(row));

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::World;
@@ -34,6 +35,20 @@ fn kinds() -> Kinds {
 #[test]
 fn worker() {
     workers::init(&kinds());
+}
+
+/// The variable that names the segment to [`supervisor`].
+const SEGMENT: &str = "COMMONHOLD_TEST_SUPERVISES";
+
+/// What this program does as a supervisor that is to be killed; as a test it is done at once.
+#[test]
+fn supervisor() {
+    let Ok(segment) = std::env::var(SEGMENT) else { return };
+    let runtime = Runtime::open(Config::named(&segment).attach_only()).unwrap();
+    let _pool = start(&runtime, 1);
+    loop {
+        std::thread::park();
+    }
 }
 
 fn open(world: &World) -> Runtime {
@@ -71,7 +86,7 @@ fn a_queue_is_made_and_resized() {
     let empty = json!({
         "segment": world.segment(), "supervisor_pid": null,
         "pool": {"busy": 0, "idle": 0, "starting": 0, "limit": 4},
-        "queue": {"queued": 0, "running": 0, "ended": 0, "limit": 16, "oldest_ms": null},
+        "queue": {"queued": 0, "running": 0, "ended": 0, "damaged": 0, "limit": 16, "oldest_ms": null},
         "workers": []
     });
     assert_eq!(world.json(&["workers"]), empty);
@@ -150,7 +165,7 @@ fn a_pool_at_work_is_shown() {
     assert_eq!((&seen["queue"]["running"], &seen["queue"]["limit"]), (&json!(1), &json!(16)));
     assert!(seen["queue"]["oldest_ms"].is_u64(), "{seen}");
     let worker = &busy["workers"][0];
-    let names = ["worker", "state", "processes", "last_end"].map(|name| worker[name].clone());
+    let names = ["worker", "state", "turn", "last_end"].map(|name| worker[name].clone());
     assert_eq!(names, [json!(0), json!("busy"), json!(1), Value::Null]);
     let task = &worker["task"];
     let names = ["id", "kind", "attempt", "priority"].map(|name| task[name].clone());
@@ -188,7 +203,7 @@ fn how_workers_ended_is_shown_and_who_is_dead_does_not_count() {
     assert!(error.to_string().contains("its worker exited with status 3"), "{error}");
     let again = wait_for(&world, |seen| seen["pool"]["idle"] == 1);
     let worker = &again["workers"][0];
-    assert_eq!((&worker["state"], &worker["processes"]), (&json!("idle"), &json!(2)));
+    assert_eq!((&worker["state"], &worker["turn"]), (&json!("idle"), &json!(2)));
     assert!(worker["last_end"].as_str().unwrap().starts_with("exited with status 3"), "{again}");
     let frame = world.ok(&["top", "--once", "--interval", "10ms"]);
     assert!(frame.contains("failed 0/s  (1 in all)"), "{frame}");
@@ -200,4 +215,48 @@ fn how_workers_ended_is_shown_and_who_is_dead_does_not_count() {
     assert_eq!(stopped["workers"][0]["state"], json!("gone"));
     let text = world.ok(&["workers"]);
     assert!(text.contains("gone") && text.contains("exited with status 0"), "{text}");
+}
+
+#[test]
+fn ways_to_fail_are_counted_and_there_from_the_start() {
+    let world = World::new();
+    world.ok(&QUEUE);
+    let runtime = open(&world);
+    let waits = Pool::attach(&runtime, kinds()).unwrap().submit(Task::new("hold", "")).unwrap();
+    assert!(waits.cancel().unwrap());
+    start(&runtime, 1).stop(LIMIT).unwrap();
+    let text = world.ok(&["metrics"]);
+    let lines = text.lines().filter_map(|l| l.strip_prefix("commonhold_task_errors_total"));
+    let mut counted: Vec<&str> = lines.collect();
+    counted.sort_unstable();
+    let want = [
+        r#"{reason="cancelled"} 1"#,
+        r#"{reason="deadline"} 0"#,
+        r#"{reason="error"} 0"#,
+        r#"{reason="panic"} 0"#,
+        r#"{reason="result"} 0"#,
+        r#"{reason="worker_died"} 0"#,
+    ];
+    assert_eq!(counted, want);
+    for name in ["resonance_worker_task_duration_ms_count", "resonance_worker_pool_size"] {
+        assert!(text.contains(&format!("\n{name} 0\n")), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_killed_supervisors_workers_are_not_taken_for_idle() {
+    let world = World::new();
+    world.ok(&QUEUE);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["supervisor", "--exact", "--nocapture"]).env(SEGMENT, world.segment());
+    let mut supervisor = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let there = wait_for(&world, |seen| seen["pool"]["idle"] == 1);
+    assert_eq!(there["supervisor_pid"], json!(supervisor.id()));
+    supervisor.kill().unwrap();
+    supervisor.wait().unwrap();
+    let seen = wait_for(&world, |seen| seen["workers"][0]["state"] == "gone");
+    assert_eq!((&seen["supervisor_pid"], &seen["pool"]["idle"]), (&Value::Null, &json!(0)));
+    assert_eq!(seen["workers"][0]["pid"], there["workers"][0]["pid"]);
+    let frame = world.ok(&["top", "--once", "--interval", "10ms"]);
+    assert!(frame.contains("\nworkers 0 busy  0 idle  0 starting  no supervisor\n"), "{frame}");
 }

@@ -7,6 +7,7 @@ mod locks;
 mod measure;
 mod peers;
 mod place;
+mod pool;
 mod report;
 mod rows;
 mod watch;
@@ -34,11 +35,17 @@ impl Effort {
 }
 
 fn main() -> ExitCode {
+    commonhold::workers::init(&pool::ours::kinds());
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [first, rest @ ..] = args.as_slice()
         && first == worker::WORKER
     {
         return worker::life(rest);
+    }
+    if let [first, rest @ ..] = args.as_slice()
+        && first == pool::homemade::WORKER
+    {
+        return pool::homemade::life(rest);
     }
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,7 +63,7 @@ fn run(args: &[String]) -> Outcome {
         match arg.parse() {
             Ok(row) if rows::ROWS.iter().any(|(number, _)| *number == row) => wanted.push(row),
             _ => {
-                return Err(format!("`{arg}`: rows are 1 to 12, the only option is --quick").into());
+                return Err(format!("`{arg}`: rows are 1 to 14, the only option is --quick").into());
             }
         }
     }

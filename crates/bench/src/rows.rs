@@ -4,6 +4,8 @@ mod durable;
 mod growth;
 mod guards;
 mod hot;
+mod lag;
+mod pool;
 mod single;
 mod torture;
 mod waiting;
@@ -28,4 +30,6 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (10, growth::growth),
     (11, growth::attach),
     (12, guards::guards),
+    (13, pool::pools),
+    (14, lag::coordinator),
 ];

@@ -54,8 +54,17 @@ impl Watch {
 
     /// The share of the machine that others used since the start.
     pub(crate) fn share(&self, children: &[Pid]) -> Outcome<f64> {
+        self.beside(ours(children)? - self.ours)
+    }
+
+    /// The same, with a child that began and ended since the start and ran for `seconds`.
+    pub(crate) fn share_with(&self, seconds: f64) -> Outcome<f64> {
+        self.beside(ours(&[])? - self.ours + seconds)
+    }
+
+    fn beside(&self, ours: f64) -> Outcome<f64> {
         let (busy, processors) = machine()?;
-        let others = (busy - self.busy) - (ours(children)? - self.ours);
+        let others = (busy - self.busy) - ours;
         Ok((others / (processors * self.start.elapsed().as_secs_f64())).clamp(0.0, 1.0))
     }
 }

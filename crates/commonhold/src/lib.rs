@@ -57,3 +57,8 @@ pub struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/metrics.md")]
 pub struct MetricsPage;
+
+/// The example of the page about workers.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/workers.md")]
+pub struct WorkersPage;

@@ -26,7 +26,7 @@ use crate::hash;
 use crate::head::Head;
 use crate::participant::bump;
 use crate::pool::{Owned, signal};
-use crate::read::{Found, Snapshot};
+use crate::read::{ALL, Found, Snapshot};
 use crate::row::WriterId;
 use crate::table::{Place, RecordRef, SlotView, TableControl, TableView, store_bytes};
 use crate::word::{Phase, Word};
@@ -69,13 +69,30 @@ pub(crate) struct Terms {
     pub(crate) delete: bool,
     /// The guard it is made under.
     pub(crate) fence: Fence,
+    pub(crate) way: Way,
+}
+
+/// How an update may be made cheaper, by who knows more about its records than their schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// From how many bytes of the current payload the next one is made, at most: only those are copied.
+    pub front: usize,
+    /// Nobody waits for what it makes: who waits for the record is woken by the update after it, or looks by himself
+    /// within 100 ms.
+    pub quiet: bool,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self { front: ALL, quiet: false }
+    }
 }
 
 impl Terms {
     /// An update without a guard.
     #[inline]
     pub(crate) fn update(record: RecordRef) -> Self {
-        Self { record, delete: false, fence: Fence::NONE }
+        Self { record, delete: false, fence: Fence::NONE, way: Way::default() }
     }
 }
 
@@ -99,6 +116,22 @@ impl Handle {
         mut compute: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Option<Committed>, UpdateError<E>> {
         let terms = Terms::update(record);
+        self.exchange(table, terms, |current, next| compute(&current.payload, next))
+    }
+
+    /// Like [`Handle::update_at`], the way that is asked for.
+    ///
+    /// # Errors
+    /// As [`Handle::update_at`].
+    #[inline]
+    pub fn update_way_at<E>(
+        &self,
+        table: usize,
+        record: RecordRef,
+        way: Way,
+        mut compute: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Option<Committed>, UpdateError<E>> {
+        let terms = Terms { way, ..Terms::update(record) };
         self.exchange(table, terms, |current, next| compute(&current.payload, next))
     }
 
@@ -130,7 +163,7 @@ impl Handle {
         let backoff = Backoff::new();
         let mut scratch = self.take_scratch();
         let made = loop {
-            match self.look(&view, record, &mut scratch.seen) {
+            match self.look_front(&view, record, terms.way.front, &mut scratch.seen) {
                 Ok(Found::Version) if !scratch.seen.deleted => {}
                 Ok(_) => {
                     break self.space().check_whole().map(|()| None).map_err(UpdateError::Failed);
@@ -174,7 +207,7 @@ impl Handle {
         scratch: &Scratch,
     ) -> Result<Option<u64>, Error> {
         self.check_fork()?;
-        let Terms { record, delete: deleted, fence } = terms;
+        let Terms { record, delete: deleted, fence, way } = terms;
         let seen = &scratch.seen;
         let version = seen.version.wrapping_add(1);
         let owned = self.spare(table)?;
@@ -190,7 +223,13 @@ impl Handle {
         if !planted(Fault::NoNote) {
             entry.noted.store(note(table, record), Ordering::Relaxed);
         }
-        if !seen.head.displace(slot.head, Head::new(owned.index, version)) {
+        let next = Head::new(owned.index, version);
+        let won = if way.quiet {
+            seen.head.displace_quietly(slot.head, next)
+        } else {
+            seen.head.displace(slot.head, next)
+        };
+        if !won {
             bump(entry.lost);
             return Ok(None);
         }

@@ -39,7 +39,7 @@ use crate::word::{Phase, Word};
 pub use kind::NameKind;
 
 /// Words of a hot line that a kind may use.
-const HOT_WORDS: usize = if cfg!(feature = "loom") { 2 } else { LINE_WORDS };
+const HOT_WORDS: usize = if cfg!(feature = "loom") { 4 } else { LINE_WORDS };
 const DESCRIPTOR: usize = 2 * HOT_WORDS;
 /// Words of a descriptor before its texts.
 const FIXED_WORDS: usize = 5;

@@ -26,7 +26,7 @@ use crate::handle::Handle;
 use crate::hash;
 use crate::head::{Head, NO_CELL};
 use crate::pool::Kind;
-use crate::read::{Found, Snapshot, snapshot};
+use crate::read::{ALL, Found, Snapshot, snapshot};
 use crate::row::Row;
 use crate::table::{RecordRef, SlotView, TableControl, TableView};
 use crate::word::{Phase, Word};
@@ -253,7 +253,7 @@ impl Handle {
             if !first {
                 let cell = table.cell(at.cell())?;
                 seen.cell = Word::load(cell.word, Ordering::Acquire);
-                let whole = seen.copy(table, &cell, self.lane_count());
+                let whole = seen.copy(table, &cell, self.lane_count(), ALL);
                 if !whole
                     || seen.slot_generation != slot_generation
                     || seen.version.wrapping_add(1) != version

@@ -118,18 +118,33 @@ impl Head {
     /// look at the head (the steward's flags, the table's watch word).
     #[inline]
     pub(crate) fn displace(self, word: &AtomicU64, next: Self) -> bool {
-        let mut expected = self;
-        loop {
-            match word.compare_exchange(expected.0, next.0, Ordering::SeqCst, Ordering::Acquire) {
-                Ok(_) => break,
-                Err(now) if Self(now).position() == self.position() => expected = Self(now),
-                Err(_) => return false,
-            }
-        }
+        let Some(expected) = self.exchange(word, |_| next) else { return false };
         if expected.has_waiters() && !planted(Fault::NoHeadWake) {
             futex_wake_all(word);
         }
         true
+    }
+
+    /// The same without a wake: whoever displaces `next` wakes those who wait now.
+    #[inline]
+    pub(crate) fn displace_quietly(self, word: &AtomicU64, next: Self) -> bool {
+        let waited_for =
+            |before: Self| if before.has_waiters() { next.with_waiters() } else { next };
+        self.exchange(word, waited_for).is_some()
+    }
+
+    /// What was displaced, with who waited for it.
+    #[inline]
+    fn exchange(self, word: &AtomicU64, next: impl Fn(Self) -> Self) -> Option<Self> {
+        let mut expected = self;
+        loop {
+            let next = next(expected);
+            match word.compare_exchange(expected.0, next.0, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return Some(expected),
+                Err(now) if Self(now).position() == self.position() => expected = Self(now),
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Puts `next` into `word`, which nobody else moves; everybody who waited is woken.

@@ -330,7 +330,7 @@ impl Handle {
         fence: Fence,
         mut allow: impl FnMut(&Snapshot) -> Result<(), E>,
     ) -> Result<Option<Committed>, UpdateError<E>> {
-        let terms = Terms { record, delete: true, fence };
+        let terms = Terms { delete: true, fence, ..Terms::update(record) };
         let deleted = self.exchange(table, terms, |current, _| allow(current))?;
         if let Some(committed) = deleted {
             let view = self.space().table(table)?;

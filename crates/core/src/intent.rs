@@ -97,7 +97,7 @@ impl Handle {
                 return Ok(Some((record, seen)));
             }
             // From this commit on the record is the guard's.
-            let terms = Terms { record, delete: false, fence: grant.fence() };
+            let terms = Terms { fence: grant.fence(), ..Terms::update(record) };
             let stamp = |seen: &Snapshot, next: &mut Vec<u8>| -> Result<(), Stop> {
                 self.check_held(grant).map_err(Stop::Failed)?;
                 if is_ours(grant, seen.fence) {

@@ -3,7 +3,7 @@
 //! **State**: words of the queue's entry in the directory (directory.rs). The records themselves are ordinary ones and
 //! say all that is true; nothing here is more than a hint, or the word that somebody sleeps on.
 //! ```text
-//! hot    ready        moves when there is something to do; each move wakes one sleeper
+//! hot    ready        bit 0: somebody sleeps · bit 1: somebody looks next · above: moves when there is something to do
 //! hot    done         bit 0: somebody sleeps · above: moves when something was done (pool.rs: announce, signal)
 //! hot    supervisor   the same, for who looks after the workers
 //! hot    looks at     when the supervisor looks again, in nanoseconds of the monotonic clock; 0: there is none
@@ -19,16 +19,26 @@
 //! and rings if that was not during a look: then the supervisor finds it at the end of the look, when he lowers the word
 //! to his own next one. So a thousand submissions during one look are one more look and no ring.
 //!
-//! **Sleep**: a worker reads `ready`, looks at the hints, and sleeps on exactly the value read; who has set a hint moves
-//! the word and wakes one. A woken one that dies before he takes what he was woken for, wakes nobody: the supervisor
-//! rings again after each death.
+//! **Sleep**: a worker that finds nothing announces itself (bit 0), looks once more, and sleeps on exactly the value that it
+//! left. Who has set a hint moves the word, and wakes one sleeper if there may be any.
 //!
-//! **Crash**: nothing here is owned.
+//! **One at a time**: a wake costs more than a small task, and a woken worker takes as long to come as others need for
+//! several. So who wakes one sets bit 1, and a worker that has just run out of tasks sets it for the short time in which
+//! it looks out for a ring without sleeping; while it is set nobody is woken. Whoever it stands for takes it back *before*
+//! he looks at the hints. A ring that found it set came before that, so its hint did too: he sees it. When he finds
+//! something and there is more, he rings: so all are awake that are needed, one after the other.
+//!
+//! Who has waked nobody takes both bits back, and wakes once more those who fell asleep between.
+//!
+//! **Crash**: nothing here is owned. A worker that dies with bit 1 set, or before it rings in its turn, keeps others asleep
+//! until the supervisor has learnt of it and wakes all. Where a submitter dies so, or somebody is only stopped, they sleep
+//! until they look by themselves, each second.
 
 use std::time::Duration;
 
 use commonhold_segment::sync::{
-    AtomicU64, Ordering, crossing, fence, futex_wait, futex_wake_all, futex_wake_one,
+    AtomicU64, Fault, Ordering, crossing, fence, futex_wait, futex_wake_all, futex_wake_one,
+    planted,
 };
 
 use crate::directory::{Descriptor, NameKind, NewName};
@@ -41,6 +51,13 @@ use crate::space::Space;
 pub const CLASSES: usize = 4;
 /// Groups of records, each with one bit a class.
 pub const GROUPS: u32 = 64;
+
+/// Of the word for something to do: somebody may sleep.
+const SLEEPERS: u64 = 1;
+/// Of the same word: somebody who is awake looks next.
+const SEARCHER: u64 = 1 << 1;
+/// One ring.
+const RING: u64 = 1 << 2;
 
 const READY: usize = 0;
 const DONE: usize = 1;
@@ -85,18 +102,41 @@ impl Space {
         self.name_entry(queue.index)?.hot(bell.word())
     }
 
+    fn ready(&self, queue: &Descriptor) -> Result<&AtomicU64, Error> {
+        self.name_entry(queue.index)?.hot(READY)
+    }
+
     fn hints_of(&self, queue: &Descriptor, class: usize) -> Result<&AtomicU64, Error> {
         self.name_entry(queue.index)?.warm(class)
     }
 
-    /// Says that there is something to do, and wakes one who sleeps for that; whether there was one.
+    /// Says that there is something to do. Wakes one who sleeps for that, unless somebody is awake who looks next; whether
+    /// there is one of either.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn ring_ready(&self, queue: &Descriptor) -> Result<bool, Error> {
-        let word = self.name_entry(queue.index)?.hot(READY)?;
-        word.fetch_add(1, Ordering::SeqCst);
-        Ok(futex_wake_one(word))
+        let word = self.ready(queue)?;
+        let mut now = word.fetch_add(RING, Ordering::SeqCst).wrapping_add(RING);
+        loop {
+            if now & SEARCHER != 0 || now & SLEEPERS == 0 {
+                return Ok(now & SEARCHER != 0);
+            }
+            let sent = now | SEARCHER;
+            match word.compare_exchange(now, sent, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => break,
+                Err(other) => now = other,
+            }
+        }
+        if futex_wake_one(word) {
+            return Ok(true);
+        }
+        // Nobody slept. Who falls asleep from here on has found nothing; he is woken once more, and announces himself anew.
+        word.fetch_and(!(SLEEPERS | SEARCHER), Ordering::SeqCst);
+        if !planted(Fault::NoSecondWake) {
+            futex_wake_all(word);
+        }
+        Ok(false)
     }
 
     /// Wakes all who sleep for something to do.
@@ -104,21 +144,60 @@ impl Space {
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn ring_ready_all(&self, queue: &Descriptor) -> Result<(), Error> {
-        let word = self.name_entry(queue.index)?.hot(READY)?;
-        word.fetch_add(1, Ordering::SeqCst);
+        let word = self.ready(queue)?;
+        word.fetch_add(RING, Ordering::SeqCst);
+        word.fetch_and(!(SLEEPERS | SEARCHER), Ordering::SeqCst);
         futex_wake_all(word);
         Ok(())
     }
 
-    /// Where the word for something to do stands: take it before looking, then pass it to [`Space::sleep_ready`].
+    /// Where the word for something to do stands: take it before looking, then pass it to [`Space::search_ready`].
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn listen_ready(&self, queue: &Descriptor) -> Result<u64, Error> {
-        Ok(self.name_entry(queue.index)?.hot(READY)?.load(Ordering::SeqCst))
+        Ok(self.ready(queue)?.load(Ordering::SeqCst))
     }
 
-    /// Sleeps until somebody rings, if nobody has since `heard`; at most `limit`.
+    /// For who has found nothing to do: stays awake a moment longer, so that who rings meanwhile need not wake anybody.
+    /// Not when somebody else does so already. It looks at the word `spins` times. Whether somebody has rung since
+    /// `heard`; to be followed by a look.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn search_ready(&self, queue: &Descriptor, heard: u64, spins: u32) -> Result<bool, Error> {
+        let word = self.ready(queue)?;
+        let has_rung = |now: u64| now / RING != heard / RING;
+        let now = word.load(Ordering::SeqCst);
+        if has_rung(now) || now & SEARCHER != 0 {
+            return Ok(has_rung(now));
+        }
+        let search = now | SEARCHER;
+        if word.compare_exchange(now, search, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return Ok(true);
+        }
+        for _ in 0..spins {
+            if has_rung(word.load(Ordering::Relaxed)) {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        Ok(has_rung(word.fetch_and(!SEARCHER, Ordering::SeqCst)))
+    }
+
+    /// Announces a sleeper: take it before the last look, then pass it to [`Space::sleep_ready`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn announce_ready(&self, queue: &Descriptor) -> Result<u64, Error> {
+        let heard = self.ready(queue)?.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
+        // What the sleeper looks at next is read with weaker orderings.
+        fence(Ordering::SeqCst);
+        Ok(heard)
+    }
+
+    /// Sleeps until somebody rings, if nobody has since `heard`; at most `limit`. To be followed by a look; who finds
+    /// something then, and sees that there is more, rings in his turn.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
@@ -128,9 +207,13 @@ impl Space {
         heard: u64,
         limit: Duration,
     ) -> Result<(), Error> {
-        let word = self.name_entry(queue.index)?.hot(READY)?;
+        let word = self.ready(queue)?;
         if word.load(Ordering::SeqCst) == heard {
             futex_wait(word, heard as u32, limit);
+        }
+        // Before the look: who rings behind this wakes another one.
+        if !planted(Fault::SearcherStays) {
+            word.fetch_and(!SEARCHER, Ordering::SeqCst);
         }
         self.check_whole()
     }
@@ -195,7 +278,10 @@ impl Space {
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn begin_look(&self, queue: &Descriptor) -> Result<(), Error> {
         self.name_entry(queue.index)?.hot(LOOKS_AT)?.swap(LOOKING, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        // What he looks at is read with weaker orderings.
+        if !planted(Fault::NoLookFence) {
+            fence(Ordering::SeqCst);
+        }
         Ok(())
     }
 
@@ -206,6 +292,10 @@ impl Space {
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn end_look(&self, queue: &Descriptor, at: u64) -> Result<u64, Error> {
         let word = self.name_entry(queue.index)?.hot(LOOKS_AT)?;
+        if planted(Fault::LookOverwritten) {
+            word.store(at, Ordering::SeqCst);
+            return Ok(at);
+        }
         Ok(word.fetch_min(at, Ordering::SeqCst).min(at))
     }
 
@@ -249,7 +339,11 @@ impl Space {
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn set_hint(&self, queue: &Descriptor, class: usize, group: u32) -> Result<(), Error> {
         // Even where it is set already: who clears it after this sees the commit.
-        self.hints_of(queue, class)?.fetch_or(1 << (group % GROUPS), Ordering::SeqCst);
+        let (word, bit) = (self.hints_of(queue, class)?, 1 << (group % GROUPS));
+        if planted(Fault::HintSkipped) && word.load(Ordering::SeqCst) & bit != 0 {
+            return Ok(());
+        }
+        word.fetch_or(bit, Ordering::SeqCst);
         Ok(())
     }
 

@@ -24,6 +24,9 @@ use crate::row::{Row, WriterId};
 use crate::table::{CellView, Place, RecordRef, SlotView, TableView, load_bytes};
 use crate::word::Word;
 
+/// All bytes of a payload.
+pub(crate) const ALL: usize = usize::MAX;
+
 /// A consistent copy of one version.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -48,7 +51,7 @@ pub struct Snapshot {
     pub deleted: bool,
     /// The clock's lanes.
     pub clock: Vec<u64>,
-    /// The payload in the canonical encoding.
+    /// The payload in the canonical encoding; its beginning, where no more was asked for.
     pub payload: Vec<u8>,
 }
 
@@ -84,7 +87,7 @@ pub(crate) enum Found {
 }
 
 impl Snapshot {
-    /// Copies everything behind a cell's word. May be torn until the word is looked at again. False when
+    /// Copies everything behind a cell's word, of the payload at most `front` bytes. May be torn until the word is looked at again. False when
     /// the length is beyond the cell.
     #[inline]
     pub(crate) fn copy(
@@ -92,6 +95,7 @@ impl Snapshot {
         table: &TableView<'_>,
         cell: &CellView<'_>,
         lanes: usize,
+        front: usize,
     ) -> bool {
         let place = Place::from_bits(cell.place.load(Ordering::Relaxed));
         self.slot = place.slot();
@@ -110,7 +114,8 @@ impl Snapshot {
             *to = from.load(Ordering::Relaxed);
         }
         let fits = place.length() <= table.layout.geometry.payload_bytes as usize;
-        load_bytes(payload, if fits { place.length() } else { 0 }, &mut self.payload);
+        let length = if fits { place.length().min(front) } else { 0 };
+        load_bytes(payload, length, &mut self.payload);
         fits
     }
 
@@ -140,6 +145,19 @@ pub(crate) fn snapshot(
     lanes: usize,
     out: &mut Snapshot,
 ) -> Result<Found, Error> {
+    snapshot_front(table, slot, generation, lanes, ALL, out)
+}
+
+/// The same, with at most `front` bytes of the payload.
+#[inline]
+fn snapshot_front(
+    table: &TableView<'_>,
+    slot: &SlotView<'_>,
+    generation: u64,
+    lanes: usize,
+    front: usize,
+    out: &mut Snapshot,
+) -> Result<Found, Error> {
     loop {
         let head = Head::load(slot.head, Ordering::Acquire);
         if head.cell() == NO_CELL {
@@ -155,7 +173,7 @@ pub(crate) fn snapshot(
         if again.position() != head.position() && !planted(Fault::NoSecondLook) {
             continue;
         }
-        let fits = out.copy(table, &cell, lanes);
+        let fits = out.copy(table, &cell, lanes, front);
         if !planted(Fault::NoReadFence) {
             fence(Ordering::Acquire);
         }
@@ -194,8 +212,21 @@ impl Handle {
         record: RecordRef,
         out: &mut Snapshot,
     ) -> Result<Found, Error> {
+        self.look_front(table, record, ALL, out)
+    }
+
+    /// The same, with at most `front` bytes of the payload.
+    #[inline]
+    pub(crate) fn look_front(
+        &self,
+        table: &TableView<'_>,
+        record: RecordRef,
+        front: usize,
+        out: &mut Snapshot,
+    ) -> Result<Found, Error> {
         let slot = table.slot(record.slot)?;
-        let found = snapshot(table, &slot, record.generation, self.lane_count(), out)?;
+        let lanes = self.lane_count();
+        let found = snapshot_front(table, &slot, record.generation, lanes, front, out)?;
         if found == Found::Version {
             for (seen, read) in self.seen().iter().zip(&out.clock) {
                 seen.set(seen.get().max(*read));
@@ -215,9 +246,24 @@ impl Handle {
         record: RecordRef,
         use_it: impl FnOnce(&Snapshot) -> T,
     ) -> Result<Option<T>, Error> {
+        self.read_front_at(table, record, ALL, use_it)
+    }
+
+    /// Like [`Handle::read_at`], for who needs no more than the first `front` bytes of the payload: only those are copied.
+    ///
+    /// # Errors
+    /// As [`Handle::read_at`].
+    #[inline]
+    pub fn read_front_at<T>(
+        &self,
+        table: usize,
+        record: RecordRef,
+        front: usize,
+        use_it: impl FnOnce(&Snapshot) -> T,
+    ) -> Result<Option<T>, Error> {
         let view = self.space().table(table)?;
         let mut scratch = self.take_scratch();
-        let found = self.space().whole(self.look(&view, record, &mut scratch.seen));
+        let found = self.space().whole(self.look_front(&view, record, front, &mut scratch.seen));
         let used = match found {
             Ok(Found::Version) if !scratch.seen.deleted => Ok(Some(use_it(&scratch.seen))),
             Ok(_) => Ok(None),

@@ -19,7 +19,7 @@ use crate::head::Head;
 use crate::pool::{WAIT_PIECE, announce};
 use crate::read::Snapshot;
 use crate::space::Space;
-use crate::table::TableControl;
+use crate::table::{RecordRef, TableControl};
 use crate::word::{Phase, Word};
 
 /// So many looks before a waiter sleeps: about the cost of one sleep and wake.
@@ -120,6 +120,32 @@ impl Handle {
             if !moved {
                 let name = &self.space().table(table)?.spec.name;
                 return Err(deadline.timeout(format!("`{key}` in table `{name}`"), String::new()));
+            }
+        }
+    }
+
+    /// Waits until `ready` makes something of the state of `record`; what it made, or `None` when `deadline` passed
+    /// first or the record is gone.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]; what `ready` returns.
+    pub fn wait_at<T>(
+        &self,
+        table: usize,
+        record: RecordRef,
+        deadline: &Deadline,
+        mut ready: impl FnMut(&Snapshot) -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        let view = self.space().table(table)?;
+        let head = view.slot(record.slot)?.head;
+        loop {
+            let made = |seen: &Snapshot| (ready(seen), seen.head);
+            let Some((made, seen)) = self.read_at(table, record, made)? else { return Ok(None) };
+            if let Some(made) = made? {
+                return Ok(Some(made));
+            }
+            if !wait_moved(self.space(), head, seen, deadline)? {
+                return Ok(None);
             }
         }
     }

@@ -45,7 +45,7 @@ pub const SLOT_WORDS: usize = if cfg!(feature = "loom") { 3 } else { 8 };
 /// Words of a participant's entry.
 pub const ENTRY_WORDS: usize = if cfg!(feature = "loom") { 10 } else { 32 };
 /// Words of an entry of the directory of names: two hot lines, then the descriptor.
-pub const NAME_WORDS: usize = if cfg!(feature = "loom") { 10 } else { 80 };
+pub const NAME_WORDS: usize = if cfg!(feature = "loom") { 14 } else { 80 };
 /// Words of a cell of an intent.
 pub const INTENT_WORDS: usize = if cfg!(feature = "loom") { 24 } else { 512 };
 /// Lines of the segment's control region.

@@ -105,9 +105,9 @@ impl Analysis {
     /// Reads what [`Analysis::encode`] wrote.
     ///
     /// # Errors
-    /// [`ArgsError::Malformed`].
+    /// [`ArgsError::NoAnalysis`].
     pub fn decode(bytes: &[u8]) -> Result<Self, ArgsError> {
-        serde_json::from_slice(bytes).map_err(|_| ArgsError::Malformed("no analysis in JSON"))
+        serde_json::from_slice(bytes).map_err(|_| ArgsError::NoAnalysis)
     }
 }
 

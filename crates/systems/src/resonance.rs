@@ -16,6 +16,7 @@
 //! **Crash**: an id that was taken and not used is lost, nothing else. A change whose intent was written is finished
 //! by the next holder of the guard or the steward; before that it never happened.
 
+mod clusters;
 mod error;
 mod networks;
 pub mod physics;
@@ -24,6 +25,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+pub use clusters::{Clusters, TICK, tick_kind};
 pub use error::NetworkError;
 pub use networks::{GUARD, IDS, METRICS_PREFIX, ResonanceNetworks, Resonated, Ticked};
 pub use query::{Snapshot, Summary};

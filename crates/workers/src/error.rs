@@ -29,6 +29,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All that [`Reason::label`] gives.
+    pub(crate) const LABELS: [&'static str; 6] =
+        ["error", "panic", "worker_died", "deadline", "result", "cancelled"];
+
     pub(crate) fn code(&self) -> i64 {
         match self {
             Self::Error(_) => 1,

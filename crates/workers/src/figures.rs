@@ -30,6 +30,8 @@ pub struct PoolFigures {
     pub running: u32,
     /// Tasks that have ended and whose end was not taken.
     pub ended: u32,
+    /// Records of tasks and workers that cannot be read; the others are shown.
+    pub damaged: u32,
     /// How many tasks there is room for in all.
     pub room: u32,
     /// How many workers there is room for.
@@ -70,7 +72,7 @@ pub struct WorkerView {
     pub state: WorkerState,
     /// When it was started, in microseconds since 1970.
     pub started_at: i64,
-    /// Processes that its record has had, with this one.
+    /// Its turn of the record: it grows with each process that the record has.
     pub turn: u64,
     /// The task that it has.
     pub task: Option<TaskView>,
@@ -119,7 +121,7 @@ pub fn look(space: &Space) -> Result<Option<PoolView>, Error> {
     let free = TaskState::Free.code();
     // Most records are free: they are not decoded.
     let used = |payload: &[u8]| Decoder::new(payload).i64() != Ok(free);
-    each(space, tasks, used, |_, task: StoredTask| view.tasks.extend(see_task(&task)))?;
+    let damaged = each(space, tasks, used, |_, task| view.tasks.extend(see_task(&task)))?;
     view.tasks.sort_unstable_by_key(|task| std::cmp::Reverse(task.age));
     for task in &view.tasks {
         match task.state {
@@ -130,12 +132,8 @@ pub fn look(space: &Space) -> Result<Option<PoolView>, Error> {
         }
     }
     let mut seen = Vec::new();
-    each(
-        space,
-        workers,
-        |_| true,
-        |number, worker| seen.extend(see_worker(number, &worker, &view)),
-    )?;
+    let see = |number, worker: StoredWorker| seen.extend(see_worker(number, &worker, &view));
+    view.figures.damaged = damaged + each(space, workers, |_| true, see)?;
     seen.sort_unstable_by_key(|worker| worker.number);
     (view.gone, view.workers) = seen.into_iter().partition(|w| w.state == WorkerState::Gone);
     for worker in &view.workers {
@@ -148,21 +146,25 @@ pub fn look(space: &Space) -> Result<Option<PoolView>, Error> {
     Ok(Some(view))
 }
 
-/// Visits the records of a table that `which` picks by their payload.
+/// Visits the records of a table that `which` picks by their payload; how many of them cannot be read.
 fn each<T: Record>(
     space: &Space,
     position: usize,
     which: impl Fn(&[u8]) -> bool,
     mut visit: impl FnMut(u32, T),
-) -> Result<(), Error> {
+) -> Result<u32, Error> {
+    let mut damaged = 0;
     space.scan(position, |key, seen| {
         // A key that is no number is none of the queue's.
         let number = key.get(1..).and_then(|digits| digits.parse().ok());
         let Some(number) = number.filter(|_| which(&seen.payload)) else { return Ok(()) };
-        let damaged = |at: usize| Error::Corrupt { what: "a payload", offset: 0, found: at as u64 };
-        visit(number, T::decode(&mut Decoder::new(&seen.payload)).map_err(|e| damaged(e.at))?);
+        match T::decode(&mut Decoder::new(&seen.payload)) {
+            Ok(record) => visit(number, record),
+            Err(_) => damaged += 1,
+        }
         Ok::<(), Error>(())
-    })
+    })?;
+    Ok(damaged)
 }
 
 fn see_task(task: &StoredTask) -> Option<TaskView> {

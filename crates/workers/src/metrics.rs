@@ -7,7 +7,8 @@ use crate::error::Reason;
 /// What workers, and the supervisor in their place, count: each its own share.
 #[derive(Debug)]
 pub(crate) struct TaskMetrics<'a> {
-    metrics: Metrics<&'a Handle>,
+    /// One for each of [`Reason::LABELS`], there from the start.
+    errors: Vec<(&'static str, MetricCounter<&'a Handle>)>,
     pub(crate) duration: Histogram<&'a Handle>,
     pub(crate) wait: Histogram<&'a Handle>,
 }
@@ -23,21 +24,26 @@ impl<'a> TaskMetrics<'a> {
             "commonhold_task_wait_seconds",
             "How long tasks waited from submission to the begin of their first attempt.",
         )?;
-        Ok(Self { metrics, duration, wait })
+        let labels = Reason::LABELS.into_iter();
+        let errors = labels.map(|label| Ok::<_, Error>((label, errors(handle, label)?)));
+        Ok(Self { errors: errors.collect::<Result<_, _>>()?, duration, wait })
     }
 
-    /// Counts a task without a result. There may be no room for the metric; that is no task's fault.
+    /// Counts a task without a result. A metric that cannot be counted is no task's fault.
     pub(crate) fn count_error(&self, reason: &Reason) {
-        let _ = errors(&self.metrics, reason.label()).and_then(|counter| counter.inc());
+        let counter = self.errors.iter().find(|(label, _)| *label == reason.label());
+        let _ = counter.map(|(_, counter)| counter.inc());
     }
 }
 
-fn errors<'a>(
-    metrics: &Metrics<&'a Handle>,
-    reason: &str,
-) -> Result<MetricCounter<&'a Handle>, Error> {
+/// Counts a task that a submitter ended without a result.
+pub(crate) fn count_error(handle: &Handle, reason: &Reason) -> Result<(), Error> {
+    errors(handle, reason.label())?.inc()
+}
+
+fn errors<'a>(handle: &'a Handle, reason: &str) -> Result<MetricCounter<&'a Handle>, Error> {
     let help = "Tasks that ended without a result, by reason.";
-    metrics.label("reason", reason).counter("commonhold_task_errors_total", help)
+    Metrics::new(handle).label("reason", reason).counter("commonhold_task_errors_total", help)
 }
 
 /// What the supervisor says about the pool each time that it looks, at least each second.

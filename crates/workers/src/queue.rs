@@ -29,6 +29,7 @@ use std::time::Duration;
 use commonhold_os::clock::{monotonic_nanos, wall_micros};
 use commonhold_os::fork;
 use commonhold_os::process::Identity;
+use commonhold_runtime::core::commit::Way;
 use commonhold_runtime::core::directory::Descriptor;
 use commonhold_runtime::core::queue::{Bell, GROUPS};
 use commonhold_runtime::core::schema::Decoder;
@@ -42,6 +43,11 @@ use crate::records::{
 };
 use crate::table::Numbered;
 
+/// How often a worker without a task looks whether there is one, before it sleeps: at most about what a wake costs.
+const SPINS_MAX: u32 = 256;
+const SPINS_MIN: u32 = 32;
+/// Bytes of a task's state and priority, with which its record begins.
+const PEEK_BYTES: usize = 16;
 /// The class of hints for free records, after those of the priorities; of pages the only one.
 const FREE: usize = 3;
 /// The longest sleep of a worker that nobody wakes.
@@ -129,29 +135,32 @@ pub(crate) struct Queue {
     pub(crate) shape: Shape,
     cursor: Cell<u32>,
     page_cursor: Cell<u32>,
+    spins: Cell<u32>,
 }
 
 impl Queue {
     pub(crate) fn new(handle: Handle, shape: Shape) -> Self {
         let start = u32::from(handle.entry_index()).wrapping_mul(7);
-        Self { handle, shape, cursor: Cell::new(start), page_cursor: Cell::new(start) }
+        let (cursor, page_cursor) = (Cell::new(start), Cell::new(start));
+        Self { handle, shape, cursor, page_cursor, spins: Cell::new(SPINS_MAX) }
     }
 
     pub(crate) fn space(&self) -> &Space {
         self.handle.space()
     }
 
-    pub(crate) fn task(&self, id: TaskId) -> Result<Option<StoredTask>, Error> {
+    pub(crate) fn task(&self, id: TaskId) -> Result<Option<Box<StoredTask>>, Error> {
         if id.slot() >= self.shape.tasks.count() {
             return Ok(None);
         }
         let task = self.shape.tasks.get(&self.handle, id.slot())?;
-        Ok(Some(task).filter(|t| t.task_id() == id && !t.is(TaskState::Free)))
+        let is_it = task.task_id() == id && !task.is(TaskState::Free);
+        Ok(is_it.then(|| Box::new(task)))
     }
 
     /// Where record `slot` stands, and its priority.
     pub(crate) fn peek(&self, slot: u32) -> Result<(i64, i64), Error> {
-        self.shape.tasks.look(&self.handle, slot, |payload| {
+        self.shape.tasks.look_front(&self.handle, slot, PEEK_BYTES, |payload| {
             let mut fields = Decoder::new(payload);
             let state = fields.i64().unwrap_or(-1);
             (state, fields.i64().unwrap_or(-1))
@@ -305,11 +314,20 @@ impl Queue {
     ) -> Result<(), Error> {
         let (space, queue) = (self.space(), &self.shape.queue);
         space.set_hint(queue, priority.class(), id.slot() % GROUPS)?;
-        let woken = space.ring_ready(queue)?;
+        let comes = space.ring_ready(queue)?;
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         let due = monotonic_nanos().saturating_add(limit).min(u64::MAX >> 1);
-        // Nobody was idle: there may be one more.
-        space.look_by(queue, if !woken && space.grows(queue)? { 1 } else { due })
+        // Nobody comes: there may be one more.
+        space.look_by(queue, if !comes && space.grows(queue)? { 1 } else { due })
+    }
+
+    /// Has a worker look, or else the supervisor, if he may start one.
+    fn wake_worker(&self) -> Result<(), Error> {
+        let (space, queue) = (self.space(), &self.shape.queue);
+        if !space.ring_ready(queue)? && space.grows(queue)? {
+            space.look_by(queue, 1)?;
+        }
+        Ok(())
     }
 
     /// Has the supervisor look at once.
@@ -354,7 +372,7 @@ impl Queue {
     }
 
     /// The first task that waits, made `worker`'s; `None`: there is none.
-    pub(crate) fn claim(&self, worker: u32) -> Result<Option<StoredTask>, Error> {
+    pub(crate) fn claim(&self, worker: u32) -> Result<Option<Box<StoredTask>>, Error> {
         for priority in Priority::ALL {
             let claim = |slot| self.claim_record(slot, priority, worker);
             let count = self.shape.tasks.count();
@@ -371,7 +389,7 @@ impl Queue {
         slot: u32,
         priority: Priority,
         worker: u32,
-    ) -> Result<Option<StoredTask>, Error> {
+    ) -> Result<Option<Box<StoredTask>>, Error> {
         let pending = (TaskState::Pending.code(), priority.code());
         if self.peek(slot)? != pending {
             return Ok(None);
@@ -379,7 +397,9 @@ impl Queue {
         let now = monotonic_nanos();
         let mut claimed = None;
         let (epoch, me) = (self.shape.epoch, self.shape.me.0.pid);
-        let made = self.shape.tasks.update(&self.handle, slot, |task| {
+        // Who waits for the task waits for its end.
+        let way = Way { quiet: true, ..Way::default() };
+        let made = self.shape.tasks.update_way(&self.handle, slot, way, |task| {
             // What is past its time, or of another boot, is the supervisor's.
             let stale = task.epoch != epoch || task.due <= now;
             if (task.state, task.priority) != pending || stale || task.cancelled {
@@ -389,7 +409,7 @@ impl Queue {
             task.attempt += 1;
             task.started = now;
             (task.worker, task.worker_pid) = (worker.into(), me);
-            claimed = Some(task.clone());
+            claimed = Some(Box::new(task.clone()));
             true
         })?;
         Ok(claimed.filter(|_| made))
@@ -400,8 +420,48 @@ impl Queue {
         self.space().listen_ready(&self.shape.queue)
     }
 
-    /// Waits for something to do, if nobody has rung since `heard`.
-    pub(crate) fn sleep_ready(&self, heard: u64) -> Result<(), Error> {
-        self.space().sleep_ready(&self.shape.queue, heard, IDLE_PIECE)
+    /// A task that came since `heard`, or comes in a moment, made `worker`'s. If there is none, and `stays` says so, waits
+    /// until somebody rings.
+    pub(crate) fn await_task(
+        &self,
+        worker: u32,
+        heard: u64,
+        stays: impl Fn() -> Result<bool, Error>,
+    ) -> Result<Option<Box<StoredTask>>, Error> {
+        let (space, queue) = (self.space(), &self.shape.queue);
+        let mut task = None;
+        let spins = self.spins.get();
+        if space.search_ready(queue, heard, spins)? {
+            task = self.claim(worker)?;
+        }
+        // Where staying awake is in vain, because tasks come seldom or there is no processor for their submitter meanwhile,
+        // it is for a shorter time next time.
+        let next = if task.is_some() { spins * 2 } else { spins / 2 };
+        self.spins.set(next.clamp(SPINS_MIN, SPINS_MAX));
+        if task.is_none() {
+            let heard = space.announce_ready(queue)?;
+            task = self.claim(worker)?;
+            if task.is_none() && stays()? {
+                space.sleep_ready(queue, heard, IDLE_PIECE)?;
+                task = if stays()? { self.claim(worker)? } else { None };
+            }
+        }
+        // Who rang meanwhile may have left it to this worker to wake the others.
+        self.pass_on()?;
+        Ok(task)
+    }
+
+    /// Has another worker look if there is a task that waits.
+    fn pass_on(&self) -> Result<(), Error> {
+        for priority in Priority::ALL {
+            let pending = (TaskState::Pending.code(), priority.code());
+            let look = |slot| Ok(Some(()).filter(|()| self.peek(slot).is_ok_and(|p| p == pending)));
+            let (count, class, cursor) =
+                (self.shape.tasks.count(), priority.class(), Cell::new(self.cursor.get()));
+            if self.find(&self.shape.queue, class, count, &cursor, look)?.is_some() {
+                return self.wake_worker();
+            }
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use commonhold_runtime::core::commit::Way;
 use commonhold_runtime::core::read::Snapshot;
 use commonhold_runtime::core::schema::{Decoder, Encoder, Field};
 use commonhold_runtime::core::space::Space;
@@ -87,7 +88,19 @@ impl<T: Record + Default> Numbered<T> {
         number: u32,
         use_it: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, Error> {
-        let read = handle.read_at(self.position, self.at(number)?, |seen| use_it(&seen.payload))?;
+        self.look_front(handle, number, usize::MAX, use_it)
+    }
+
+    /// The same of the first `front` bytes of the payload, which costs less.
+    pub(crate) fn look_front<R>(
+        &self,
+        handle: &Handle,
+        number: u32,
+        front: usize,
+        use_it: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, Error> {
+        let use_it = |seen: &Snapshot| use_it(&seen.payload);
+        let read = handle.read_front_at(self.position, self.at(number)?, front, use_it)?;
         read.ok_or_else(|| self.gone(number))
     }
 
@@ -101,9 +114,20 @@ impl<T: Record + Default> Numbered<T> {
         &self,
         handle: &Handle,
         number: u32,
+        change: impl FnMut(&mut T) -> bool,
+    ) -> Result<bool, Error> {
+        self.update_way(handle, number, Way::default(), change)
+    }
+
+    /// The same, the way that is asked for.
+    pub(crate) fn update_way(
+        &self,
+        handle: &Handle,
+        number: u32,
+        way: Way,
         mut change: impl FnMut(&mut T) -> bool,
     ) -> Result<bool, Error> {
-        self.exchange(handle, number, |now, next| {
+        self.exchange(handle, number, way, |now, next| {
             let mut state = decode::<T>(now).map_err(Stop::Failed)?;
             if !change(&mut state) {
                 return Err(Stop::Refused);
@@ -112,14 +136,15 @@ impl<T: Record + Default> Numbered<T> {
         })
     }
 
-    /// Like [`Numbered::update`], on bytes.
+    /// The same on bytes.
     pub(crate) fn exchange(
         &self,
         handle: &Handle,
         number: u32,
+        way: Way,
         change: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), Stop>,
     ) -> Result<bool, Error> {
-        match handle.update_at(self.position, self.at(number)?, change) {
+        match handle.update_way_at(self.position, self.at(number)?, way, change) {
             Ok(Some(_)) => Ok(true),
             Ok(None) => Err(self.gone(number)),
             Err(UpdateError::Refused(Stop::Refused)) => Ok(false),
@@ -127,21 +152,17 @@ impl<T: Record + Default> Numbered<T> {
         }
     }
 
-    /// Waits until `ready` holds of record `number`; false when `deadline` passed first.
+    /// Waits until `ready` holds of the payload of record `number`; false when `deadline` passed first.
     pub(crate) fn wait(
         &self,
         handle: &Handle,
         number: u32,
         deadline: &Deadline,
-        mut ready: impl FnMut(&T) -> bool,
+        mut ready: impl FnMut(&[u8]) -> bool,
     ) -> Result<bool, Error> {
-        let left = deadline.left().unwrap_or_default();
-        let look = |seen: &Snapshot| Ok(ready(&decode(&seen.payload)?).then_some(()));
-        match handle.wait_for(self.position, &key(self.prefix, self.width, number), left, look) {
-            Ok(()) => Ok(true),
-            Err(Error::Timeout { .. }) => Ok(false),
-            Err(e) => Err(e),
-        }
+        let look = |seen: &Snapshot| Ok(ready(&seen.payload).then_some(()));
+        let made = handle.wait_at(self.position, self.at(number)?, deadline, look)?;
+        Ok(made.is_some())
     }
 }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use commonhold_os::fork;
 use commonhold_runtime::core::wait::Deadline;
 
-use crate::error::{Reason, TaskError};
+use crate::error::TaskError;
 use crate::pool::Shared;
 use crate::queue::ends::Taken;
-use crate::records::{Priority, StoredTask, TaskId, TaskState};
+use crate::records::{Priority, TaskId};
 
 /// The longest time that a task can be given.
 const DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -173,8 +173,7 @@ impl TaskHandle {
 
     /// Gives the task up if no worker has it.
     pub(crate) fn cancel_pending(&self) -> Result<bool, TaskError> {
-        let waits = |now: &StoredTask| now.is(TaskState::Pending);
-        Ok(self.shared.with(|queue| queue.fail_if(self.id, waits, &Reason::Cancelled))?)
+        Ok(self.shared.with(|queue| queue.cancel_pending(self.id))?)
     }
 
     fn poll_end(&self, waker: &Waker) -> Poll<Result<Vec<u8>, TaskError>> {

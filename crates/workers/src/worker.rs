@@ -101,17 +101,22 @@ impl Order {
         let metrics = TaskMetrics::new(&queue.handle)?;
         while !self.is_told_to_stop(&queue)? {
             let heard = queue.listen_ready()?;
-            match queue.claim(self.slot)? {
-                Some(task) => run(&queue, &metrics, kinds, &task)?,
-                None if self.is_told_to_stop(&queue)? => break,
-                None => queue.sleep_ready(heard)?,
+            let task = match queue.claim(self.slot)? {
+                None => {
+                    let stays = || self.is_told_to_stop(&queue).map(|told| !told);
+                    queue.await_task(self.slot, heard, stays)?
+                }
+                task => task,
+            };
+            if let Some(task) = task {
+                run(&queue, &metrics, kinds, &task)?;
             }
         }
         Ok(())
     }
 
     fn is_told_to_stop(&self, queue: &Queue) -> Result<bool, Error> {
-        queue.shape.workers.look(&queue.handle, self.slot, |payload| {
+        queue.shape.workers.look_front(&queue.handle, self.slot, 17, |payload| {
             let mut fields = Decoder::new(payload);
             let (_, turn) = (fields.i64(), fields.u64());
             turn != Ok(self.turn) || fields.bool() != Ok(false)

@@ -1,5 +1,6 @@
 //! The roles: what the processes of a test do. Each gets the segment's file and its own arguments.
 
+mod adverse;
 mod churn;
 mod count;
 mod forks;
@@ -7,6 +8,7 @@ mod guarded;
 mod life;
 mod names;
 mod pools;
+mod schedule;
 mod stream;
 mod waits;
 
@@ -38,6 +40,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         return Err("the test is gone".into());
     }
     match *role {
+        "add" => schedule::add(segment, rest),
         "attach" => life::attach(segment, rest),
         "candidate" => life::candidate(segment),
         "churn" => churn::churn(segment, rest),
@@ -47,16 +50,22 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "create" => life::create(segment, rest),
         "fork" => forks::commit(segment, rest),
         "fork-inside" => guarded::fork_inside(segment, rest),
+        "few-descriptors" => adverse::few_descriptors(segment),
+        "flood" => adverse::flood(segment),
         "found" => guarded::found(segment, rest),
         "herd" => names::herd(segment, rest),
         "hold" => churn::hold(segment, rest),
+        "inherited" => adverse::inherited(segment),
         "leave" => pools::leave(segment, rest),
         "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
         "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
+        "reaped" => adverse::reaped(segment),
         "relay" => guarded::relay(segment, rest),
         "start-stop" => pools::start_stop(segment, rest),
+        "reload" => schedule::reload(segment, rest),
+        "schedule" => schedule::schedule(segment, rest),
         "stream" => stream::stream(segment, rest),
         "submit" => pools::submit(segment, rest),
         "supervise" => pools::supervise(segment, rest),

@@ -41,6 +41,9 @@ fn workers(view: &PoolView) -> Vec<Piece> {
         Piece::plain(format!("{starting} starting")),
         supervisor,
     ];
+    if view.figures.damaged > 0 {
+        pieces.push(Piece::new(Tone::Bad, format!("{} damaged records", view.figures.damaged)));
+    }
     if let Some(task) = view.oldest_waiting() {
         pieces.push(Piece::plain(format!("oldest task waits {}", short_time(task.age))));
     }

@@ -353,6 +353,7 @@ fn pool() -> PoolView {
         running: 1,
         ended: 30,
         room: 32,
+        damaged: 0,
         worker_room: 4,
         supervisor: Some(42),
     };

@@ -84,7 +84,7 @@ impl Handle {
         let Some(payload) = &planned.next else {
             return ended(self.delete_under(planned.table, record, grant.fence(), due));
         };
-        let terms = Terms { record, delete: false, fence: grant.fence() };
+        let terms = Terms { fence: grant.fence(), ..Terms::update(record) };
         let step = |seen: &Snapshot, next: &mut Vec<u8>| {
             due(seen)?;
             next.extend_from_slice(payload);

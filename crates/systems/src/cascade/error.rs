@@ -94,6 +94,9 @@ pub enum ArgsError {
     /// Bytes that are no arguments.
     #[error("these bytes are no arguments of a harmonic analysis: {0}")]
     Malformed(&'static str),
+    /// Bytes that are no analysis: of another version of this program, say.
+    #[error("the result is no harmonic analysis; let workers and submitters be of one version")]
+    NoAnalysis,
 }
 
 /// `hz` in six digits.

@@ -125,15 +125,15 @@ impl Look {
     fn fundamental(&self, spectrum: &Spectrum) -> Option<Peak> {
         let count = spectrum.samples() as f64;
         let bins = self.band.bins;
-        let strongest = spectrum.peak(bins.0, bins.1)?;
+        let strongest = spectrum.peak(bins.0, bins.1, 0.0)?;
         let below = |order: u32| {
             let nu = strongest.nu / f64::from(order);
             let off = (nu * OFF_PITCH).max(1.0 / count);
             let from = ((nu - off) * count).ceil().max(bins.0 as f64) as usize;
             let to = ((nu + off) * count).floor() as usize;
-            let peak = spectrum.peak(from, to)?;
+            let peak = spectrum.peak(from, to, WEAKEST * strongest.amplitude)?;
             let near = (peak.nu - nu).abs() <= off && peak.nu * count >= bins.0 as f64 - 0.5;
-            (near && peak.amplitude >= WEAKEST * strongest.amplitude).then_some(peak)
+            near.then_some(peak)
         };
         (2..=ORDER_MAX).rev().find_map(below).or(Some(strongest))
     }

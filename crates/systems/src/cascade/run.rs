@@ -69,6 +69,20 @@ impl Cascade {
 ///
 /// # Errors
 /// The future's: those of [`Cascade::submit`] and [`Cascade::wait`].
+///
+/// # Examples
+/// ```no_run
+/// # use commonhold_runtime::Runtime;
+/// use commonhold_systems::cascade::{self, CascadeArgs, Options, Signal, run_cascade};
+/// # use commonhold_workers::{Kinds, Pool, PoolOptions};
+/// # async fn example(runtime: &Runtime, samples: Vec<f64>) -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = Pool::start(runtime, Kinds::new().with(cascade::kind()), PoolOptions::new())?;
+/// let args = CascadeArgs::new(Signal::new(44_100.0, vec![samples])?, Options::default())?;
+/// let analysis = run_cascade(&pool, &args).await?;
+/// println!("{:?} Hz", analysis.strongest.fundamental_hz);
+/// # Ok(())
+/// # }
+/// ```
 pub fn run_cascade(
     pool: &Pool,
     args: &CascadeArgs,

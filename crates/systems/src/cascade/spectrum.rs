@@ -96,8 +96,9 @@ impl Spectrum {
         sums
     }
 
-    /// The strongest local maximum from bin `from` to bin `to`, at its very frequency.
-    pub(super) fn peak(&self, from: usize, to: usize) -> Option<Peak> {
+    /// The strongest local maximum from bin `from` to bin `to`, at its very frequency, if its amplitude is at least
+    /// `weakest`.
+    pub(super) fn peak(&self, from: usize, to: usize, weakest: f64) -> Option<Peak> {
         let bins = self.power.windows(3).enumerate().skip(from.saturating_sub(1));
         let inside = bins.take_while(|(at, _)| *at < to);
         let tops = inside.filter_map(|(at, bins)| match bins {
@@ -105,9 +106,14 @@ impl Spectrum {
             _ => None,
         });
         let (bin, a, b, c) = tops.max_by(|x, y| x.2.total_cmp(&y.2))?;
+        // Between bins a line loses at most 4 dB, so this is far too weak, and its place not worth the work.
+        if 2.0 * b.sqrt() / self.weights.0 < 0.5 * weakest {
+            return None;
+        }
         let at = if self.between { self.top(bin, guess(a, b, c)) } else { bin as f64 };
         let nu = at / self.weighted.len() as f64;
-        Some(Peak { nu, amplitude: self.line(nu).norm() })
+        let amplitude = self.line(nu).norm();
+        (amplitude >= weakest).then_some(Peak { nu, amplitude })
     }
 
     /// The maximum of |X|² next to `bin`, in bins, by Newton's method from `bin + guess`.

@@ -132,6 +132,7 @@ proptest! {
         let analysis = analyse(all, Options { window, ..Options::default() });
         let back = Analysis::decode(&analysis.encode());
         prop_assert_eq!(back, Ok(analysis), "JSON has no NaN and no infinity");
+        prop_assert_eq!(Analysis::decode(b"{}"), Err(ArgsError::NoAnalysis));
     }
 }
 

@@ -9,6 +9,7 @@ use commonhold_runtime::{Bytes, Error, Text};
 
 use super::{Queue, pages};
 use crate::error::Reason;
+use crate::metrics::count_error;
 use crate::records::{INLINE_BYTES, PAYLOAD_BYTES_MAX, Priority, StoredTask, TaskId, TaskState};
 
 /// A task's end, taken.
@@ -189,6 +190,9 @@ impl Queue {
 
     /// The end of a task, which is nobody else's from then on.
     pub(crate) fn take(&self, id: TaskId) -> Result<Taken, Error> {
+        if !self.has_ended(id)? {
+            return Ok(Taken::NotYet);
+        }
         let Some(task) = self.task(id)? else { return Ok(Taken::Gone) };
         let outcome = match TaskState::from_code(task.state) {
             Some(TaskState::Done) if task.result_pages.as_bytes().is_empty() => {
@@ -261,7 +265,7 @@ impl Queue {
     /// Gives a task up: one that waits ends at once, one that runs is told, and its worker is killed if it goes on.
     /// False when it has ended already.
     pub(crate) fn cancel(&self, id: TaskId) -> Result<bool, Error> {
-        if self.fail_if(id, |now| now.is(TaskState::Pending), &Reason::Cancelled)? {
+        if self.cancel_pending(id)? {
             return Ok(true);
         }
         let told = self.shape.tasks.update(&self.handle, id.slot(), |now| {
@@ -276,22 +280,38 @@ impl Queue {
 
     /// Whether a task has ended, or is not there any more. Reads no more of it than that takes.
     pub(crate) fn has_ended(&self, id: TaskId) -> Result<bool, Error> {
-        self.shape.tasks.look(&self.handle, id.slot(), |payload| {
-            let mut fields = Decoder::new(payload);
-            let (state, _, now) = (fields.i64(), fields.i64(), fields.u64());
-            let runs = [TaskState::Reserved, TaskState::Pending, TaskState::Running];
-            now != Ok(id.get()) || !runs.iter().any(|s| state == Ok(s.code()))
-        })
+        let tasks = &self.shape.tasks;
+        if id.slot() >= tasks.count() {
+            return Ok(true);
+        }
+        tasks.look_front(&self.handle, id.slot(), END_BYTES, |payload| is_over(payload, id))
+    }
+
+    /// Gives a task up if no worker has it.
+    pub(crate) fn cancel_pending(&self, id: TaskId) -> Result<bool, Error> {
+        let ended = self.fail_if(id, |now| now.is(TaskState::Pending), &Reason::Cancelled)?;
+        if ended {
+            // It has ended, also if there is no room to count it.
+            let _ = count_error(&self.handle, &Reason::Cancelled);
+        }
+        Ok(ended)
     }
 
     /// Waits until a task has ended, or is not there any more; false when `deadline` passed first.
     pub(crate) fn wait_ended(&self, id: TaskId, deadline: &Deadline) -> Result<bool, Error> {
-        let ended = |now: &StoredTask| {
-            let over = [TaskState::Free, TaskState::Done, TaskState::Failed];
-            now.task_id() != id || over.into_iter().any(|state| now.is(state))
-        };
-        self.shape.tasks.wait(&self.handle, id.slot(), deadline, ended)
+        self.shape.tasks.wait(&self.handle, id.slot(), deadline, |payload| is_over(payload, id))
     }
+}
+
+/// Bytes of a task's state, priority and id, with which its record begins.
+const END_BYTES: usize = 24;
+
+/// Whether a record, which begins so, has the end of this task, or another one.
+fn is_over(payload: &[u8], id: TaskId) -> bool {
+    let mut fields = Decoder::new(payload);
+    let (state, _, now) = (fields.i64(), fields.i64(), fields.u64());
+    let runs = [TaskState::Reserved, TaskState::Pending, TaskState::Running];
+    now != Ok(id.get()) || !runs.iter().any(|s| state == Ok(s.code()))
 }
 
 fn fail(task: &mut StoredTask, reason: &Reason) {

@@ -1,5 +1,6 @@
 //! Pages: arguments and results that do not fit into a task's record.
 
+use commonhold_runtime::core::commit::Way;
 use commonhold_runtime::core::queue::GROUPS;
 use commonhold_runtime::core::schema::{Decoder, Encoder};
 use commonhold_runtime::{Bytes, Error};
@@ -24,6 +25,11 @@ pub(super) fn names(pages: &[u16]) -> Bytes<128> {
 fn numbers(names: &Bytes<128>) -> impl Iterator<Item = u16> + '_ {
     names.as_bytes().as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair))
 }
+
+/// Bytes of a page's owner, with which its record begins.
+const OWNER_BYTES: usize = 16;
+/// A change of a page needs no more, and nobody waits for it.
+const OWNER: Way = Way { front: OWNER_BYTES, quiet: true };
 
 fn owner(payload: &[u8]) -> Owner {
     let mut fields = Decoder::new(payload);
@@ -79,10 +85,10 @@ impl Queue {
     fn write_page(&self, new: Owner, chunk: &[u8]) -> Result<Option<u32>, Error> {
         let pages = &self.shape.pages;
         let attempt = |page: u32| {
-            if pages.look(&self.handle, page, owner)?.task != 0 {
+            if pages.look_front(&self.handle, page, OWNER_BYTES, owner)?.task != 0 {
                 return Ok(None);
             }
-            let made = pages.exchange(&self.handle, page, |now, next| {
+            let made = pages.exchange(&self.handle, page, OWNER, |now, next| {
                 if owner(now).task != 0 { Err(Stop::Refused) } else { write(new, chunk, next) }
             })?;
             Ok(made.then_some(page))
@@ -123,7 +129,7 @@ impl Queue {
     }
 
     fn free_page(&self, page: u32, is_his: impl Fn(Owner) -> bool) -> Result<(), Error> {
-        let freed = self.shape.pages.exchange(&self.handle, page, |now, next| {
+        let freed = self.shape.pages.exchange(&self.handle, page, OWNER, |now, next| {
             let none = Owner { task: 0, attempt: 0 };
             if is_his(owner(now)) { write(none, &[], next) } else { Err(Stop::Refused) }
         })?;
@@ -146,7 +152,7 @@ impl Queue {
     }
 
     fn sweep_page(&self, page: u32) -> Result<(), Error> {
-        let of = self.shape.pages.look(&self.handle, page, owner)?;
+        let of = self.shape.pages.look_front(&self.handle, page, OWNER_BYTES, owner)?;
         let group = page % GROUPS;
         if of.task == 0 {
             if self.space().hints(&self.shape.pages_queue, FREE)? >> group & 1 == 0 {
@@ -166,7 +172,9 @@ impl Queue {
     pub(crate) fn pages_in_use(&self) -> Result<u32, Error> {
         let mut used = 0;
         for page in 0..self.shape.pages.count() {
-            used += u32::from(self.shape.pages.look(&self.handle, page, owner)?.task != 0);
+            used += u32::from(
+                self.shape.pages.look_front(&self.handle, page, OWNER_BYTES, owner)?.task != 0,
+            );
         }
         Ok(used)
     }

@@ -55,7 +55,7 @@ fn damage<T: commonhold_runtime::Record + Default>(
     slot: u32,
     kept: usize,
 ) {
-    let made = table.exchange(&queue.handle, slot, |now, next| {
+    let made = table.exchange(&queue.handle, slot, Way::default(), |now, next| {
         next.extend_from_slice(now);
         next.iter_mut().skip(kept).for_each(|byte| *byte = 0xff);
         Ok(())
@@ -108,6 +108,19 @@ fn a_task_that_cannot_be_read_keeps_nobody_from_the_others() {
     damage(&submitter, &submitter.shape.tasks, 10, 16);
     submitter.cursor.set(10);
     assert_ne!(submit(&submitter, b"").slot(), 10);
+}
+
+#[test]
+fn a_look_counts_what_cannot_be_read_and_shows_the_others() {
+    let runtime = runtime();
+    let submitter = queue(&runtime);
+    let bad = submit_at(&submitter, 3);
+    let good = submit_at(&submitter, 4);
+    damage(&submitter, &submitter.shape.tasks, bad.slot(), 16);
+    damage(&submitter, &submitter.shape.workers, 1, 8);
+    let view = crate::look(submitter.space()).expect("a look").expect("a queue");
+    assert_eq!(view.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), [good]);
+    assert_eq!((view.figures.queued, view.figures.damaged), (1, 2));
 }
 
 #[test]

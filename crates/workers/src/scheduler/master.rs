@@ -351,10 +351,8 @@ impl<'a> Master<'a> {
     fn wind_up(&mut self, until: Instant) -> usize {
         self.stops = true;
         self.waiting.clear();
-        for flight in self.under_way.values() {
-            // If it fails, it is waited for.
-            let _ = flight.task.cancel_pending();
-        }
+        // If that fails, it is waited for.
+        self.under_way.retain(|_, flight| !flight.task.cancel_pending().unwrap_or(false));
         while !self.under_way.is_empty() && Instant::now() < until {
             for ticket in self.desk.wait(Some(until), true).ended {
                 self.ended(ticket);

@@ -4,13 +4,15 @@ use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use commonhold_os::process::Pidfd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use super::sleep;
 use super::voice::Voice;
 use crate::error::{PoolError, Reason};
 use crate::pool::PoolOptions;
@@ -21,6 +23,9 @@ use crate::worker::{ORDER, Order};
 const LINE_BYTES: usize = 2000;
 /// So much of one worker's output is read before the others and the tasks are looked at again.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How long one that is dropped is waited for.
+const DROPPED: Duration = Duration::from_secs(1);
 
 /// A worker process. When this is dropped before its end was seen, it is killed.
 #[derive(Debug)]
@@ -43,7 +48,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         if !self.has_ended {
             let _ = self.pidfd.kill();
-            let _ = self.child.wait();
+            // Not for ever: one that hangs in the kernel dies when that lets it go.
+            sleep(&[self.pidfd.as_fd()], Instant::now() + DROPPED);
+            let _ = self.child.try_wait();
         }
     }
 }
@@ -116,8 +123,9 @@ impl Worker {
         if !self.pidfd.has_ended() {
             return None;
         }
-        if !self.has_ended {
-            // Not waited for yet: the number of the group is nobody else's.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        if !self.has_ended && waitid(Id::PIDFd(self.pidfd.as_fd()), flags).is_ok() {
+            // Nobody has waited for it yet: the number of the group is nobody else's.
             let group = i32::try_from(self.child.id()).map(Pid::from_raw);
             let _ = group.map(|group| killpg(group, Signal::SIGKILL));
         }

@@ -59,7 +59,7 @@ pub(super) struct Buried {
 /// What a look at all tasks found.
 pub(super) struct Seen {
     now: u64,
-    pending: u32,
+    pub(super) pending: u32,
     /// The records of workers that have a task.
     busy: BTreeSet<u32>,
     /// The next time at which something is due.
@@ -103,7 +103,18 @@ impl<'a> Warden<'a> {
     pub(super) fn take_over(&mut self, limit: Duration) -> Result<(), PoolError> {
         let (queue, begin) = (self.queue, Instant::now());
         for slot in 0..queue.shape.workers.count() {
-            while !self.is_gone(slot, begin, limit)? {}
+            loop {
+                match self.is_gone(slot, begin, limit) {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    // Its worker, if it has one, ends with its supervisor, and when it reads this.
+                    Err(PoolError::Runtime(e)) if e.is_damage() => {
+                        self.voice.say_once(&format!("worker record {slot}: {e}"));
+                        break;
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
         }
         self.scan()?;
         Ok(queue.sweep_pages()?)
@@ -132,6 +143,9 @@ impl<'a> Warden<'a> {
 
     /// Looks at everything, and does what is to be done; when to look again.
     pub(super) fn look(&mut self) -> Result<Instant, PoolError> {
+        let (space, words) = (self.queue.space(), self.queue.queue_words());
+        // Before the look: who submits behind its back and finds nobody idle asks for another one.
+        space.set_grows(words, (self.workers.len() as u32) < self.options.max)?;
         let seen = self.scan()?;
         let (begin, running) = (Instant::now(), seen.busy.len() as u32);
         self.give_up_unready()?;
@@ -140,7 +154,6 @@ impl<'a> Warden<'a> {
         let alive = self.workers.len() as u32;
         self.show(alive, running, seen.pending);
         // Who was woken for them may have died before he took one.
-        let (space, words) = (self.queue.space(), self.queue.queue_words());
         for _ in 0..seen.pending.min(alive.saturating_sub(running)) {
             space.ring_ready(words)?;
         }
@@ -191,6 +204,10 @@ impl<'a> Warden<'a> {
         }
         self.cancelled.retain(|_, since| since.elapsed() < LOOK_EVERY * 2);
         self.buried.clear();
+        if died {
+            // One that was to look, or to wake others, is among them, maybe.
+            self.queue.space().ring_ready_all(self.queue.queue_words())?;
+        }
         if died || self.pages_swept.elapsed() >= SWEEP_EVERY {
             self.pages_swept = Instant::now();
             self.queue.sweep_pages()?;
@@ -219,7 +236,12 @@ impl<'a> Warden<'a> {
                 self.queue.release(task.task_id(), |now| now.is(TaskState::Pending)).map(drop)
             }
             Some(TaskState::Pending) => self.look_at_pending(task, seen),
-            Some(TaskState::Running) => self.look_at_running(task, seen),
+            Some(TaskState::Running) => {
+                if task.bound && !task.cancelled && self.is_abandoned(task, seen) {
+                    self.queue.cancel(task.task_id())?;
+                }
+                self.look_at_running(task, seen)
+            }
             Some(TaskState::Done | TaskState::Failed) => {
                 let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
                 let old = task.bound || task.ended.saturating_add(keep) <= seen.now;

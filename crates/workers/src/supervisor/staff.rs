@@ -52,20 +52,35 @@ impl Warden<'_> {
         Ok(())
     }
 
-    fn start_worker(&mut self) -> Result<(), PoolError> {
-        let (queue, mut turn) = (self.queue, 0);
+    /// Takes a record that no worker of this supervisor has: which one, and which turn of it this is. One that cannot be
+    /// read is left alone.
+    fn take_record(&self) -> Result<(u32, u64), Error> {
+        let (workers, mut turn) = (&self.queue.shape.workers, 0);
         let taken: BTreeSet<u32> = self.workers.iter().map(|w| w.slot).collect();
-        let free = (0..queue.shape.workers.count()).find(|slot| !taken.contains(slot));
-        let Some(slot) = free else { return Ok(()) };
-        queue.shape.workers.update(&queue.handle, slot, |worker| {
-            worker.turn = (worker.turn + 1) & (u64::MAX >> 1);
-            turn = worker.turn;
-            worker.state = WorkerState::Starting.code();
-            worker.stop = false;
-            worker.set_process(Default::default());
-            worker.started_at = Timestamp(wall_micros());
-            true
-        })?;
+        let found = workers.count();
+        let mut failed =
+            Error::Corrupt { what: "the table of workers", offset: 0, found: found.into() };
+        for slot in (0..workers.count()).filter(|slot| !taken.contains(slot)) {
+            let made = workers.update(&self.queue.handle, slot, |worker| {
+                worker.turn = (worker.turn + 1) & (u64::MAX >> 1);
+                turn = worker.turn;
+                worker.state = WorkerState::Starting.code();
+                worker.stop = false;
+                worker.set_process(Default::default());
+                worker.started_at = Timestamp(wall_micros());
+                true
+            });
+            match made {
+                Ok(_) => return Ok((slot, turn)),
+                Err(e) if e.is_damage() => failed = e,
+                Err(e) => return Err(e),
+            }
+        }
+        Err(failed)
+    }
+
+    fn start_worker(&mut self) -> Result<(), PoolError> {
+        let (queue, (slot, turn)) = (self.queue, self.take_record()?);
         let order = Order {
             segment: self.segment.to_owned(),
             uuid: queue.space().segment().header().uuid,
@@ -135,8 +150,13 @@ impl Warden<'_> {
     pub(super) fn give_up_unready(&mut self) -> Result<(), Error> {
         let queue = self.queue;
         for worker in self.workers.iter_mut().filter(|w| !w.stops && w.since.elapsed() > READY) {
-            let record = queue.shape.workers.get(&queue.handle, worker.slot)?;
-            if record.state() == WorkerState::Starting && worker.killed_for.is_none() {
+            let state = match queue.shape.workers.get(&queue.handle, worker.slot) {
+                Ok(record) => record.state(),
+                // A worker whose record cannot be read ends by itself.
+                Err(e) if e.is_damage() => continue,
+                Err(e) => return Err(e),
+            };
+            if state == WorkerState::Starting && worker.killed_for.is_none() {
                 let why = format!(
                     "was not ready within {} s; does its `main` call `workers::init` first thing?",
                     READY.as_secs()
@@ -221,10 +241,12 @@ impl Warden<'_> {
         }
         done = done.and(self.wait_for_ends(Instant::now() + KILLED));
         self.workers.clear();
-        done = done.and(self.scan().map(drop));
+        let seen = self.scan();
+        let queued = seen.as_ref().map_or(0, |seen| seen.pending);
+        done = done.and(seen.map(drop));
         let words = self.queue.queue_words();
         done = done.and(self.queue.space().end_looks(words).map_err(PoolError::from));
-        self.show(0, 0, 0);
+        self.show(0, 0, queued);
         done.map(|()| killed)
     }
 

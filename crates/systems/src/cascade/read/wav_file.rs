@@ -63,8 +63,8 @@ fn no_wav(error: hound::Error) -> Wrong {
         hound::Error::Unsupported | hound::Error::TooWide => {
             format!("a WAV file of a kind that is not read; {known}")
         }
-        hound::Error::FormatError(why) => format!("no WAV file: {why}"),
-        error => format!("no WAV file: {error}"),
+        hound::Error::FormatError(why) => format!("no WAV file that is read ({why}); {known}"),
+        error => format!("no WAV file that is read ({error}); {known}"),
     })
 }
 
