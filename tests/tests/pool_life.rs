@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold::workers::{
-    Capacity, Pool, PoolError, PoolOptions, Reason, StoredWorker, Task, TaskError, TaskHandle,
-    TaskId, WORKERS,
+    Capacity, Pool, PoolError, PoolOptions, Reason, StoredTask, StoredWorker, TASKS, Task,
+    TaskError, TaskHandle, TaskId, TaskState, WORKERS,
 };
 use commonhold::{Runtime, admin};
 use commonhold_os::process::{Bell, Identity, Liveness, wait_for_end};
@@ -321,4 +321,38 @@ fn supervisors_and_submitters_are_killed_at_any_time() {
     let submit = |_| queue.submit(Task::new("echo", b"")).unwrap();
     let all: Vec<TaskHandle> = (0..AMPLE.tasks).map(submit).collect();
     assert_eq!(all.len(), 256);
+}
+
+#[test]
+fn who_dies_while_it_submits_leaves_no_record_and_no_page() {
+    let (stage, mut random) = (stage!(), Random::from_environment());
+    let capacity = Capacity { tasks: 8, pages: 8, workers: 1 };
+    let runtime = Runtime::open(stage.with_queue(&capacity)).unwrap();
+    let queue = Pool::attach(&runtime, kinds()).unwrap();
+    // Almost all pages are taken, so that it writes some again and again, and finds too few.
+    let most = queue.submit(Task::new("echo", &[1; 6 * 16 * 1024])).unwrap();
+    let tasks = runtime.table::<StoredTask>(TASKS).unwrap();
+    let reserved = || {
+        let mut reserved = 0;
+        let count = |_: &str, task: StoredTask| {
+            reserved += u32::from(task.state == TaskState::Reserved as i64);
+        };
+        tasks.scan(count).unwrap();
+        reserved
+    };
+    for _ in 0..4 {
+        let before = reserved();
+        let mut submitter = stage.role("press", &["60000"]);
+        eventually("it writes", || reserved() > before);
+        random.dawdle(Duration::from_micros(500));
+        submitter.kill();
+    }
+    assert!(most.cancel().unwrap());
+    drop(most);
+    let pool = stage.pool(&runtime, PoolOptions::new().workers(1..=1));
+    eventually("no record is reserved", || reserved() == 0);
+    eventually("no page is in use", || queue.pages_in_use().unwrap() == 0);
+    pool.stop(LIMIT).unwrap();
+    let submit = |_| queue.submit(Task::new("echo", &[1; 300])).unwrap();
+    assert_eq!((0..8).map(submit).collect::<Vec<TaskHandle>>().len(), 8);
 }

@@ -41,6 +41,19 @@ pub(super) fn leave(segment: &str, args: &[&str]) -> Ended {
     Ok(())
 }
 
+/// Tries to submit a task with so many bytes for ever.
+pub(super) fn press(segment: &str, args: &[&str]) -> Ended {
+    let [bytes] = args[..] else { return Err("press: arguments".into()) };
+    let pool = Pool::attach(&attach(segment, false)?, kinds())?;
+    let bytes = vec![1; bytes.parse()?];
+    loop {
+        match pool.submit(Task::new("echo", &bytes)) {
+            Err(TaskError::Full { .. }) => {}
+            submitted => drop(submitted?),
+        }
+    }
+}
+
 /// Submits so many tasks, a few at a time, and looks at each result.
 pub(super) fn submit(segment: &str, args: &[&str]) -> Ended {
     let [count, bytes] = args[..] else { return Err("submit: arguments".into()) };
@@ -62,7 +75,7 @@ pub fn submit_some(
     let pool = Pool::attach(runtime, kinds())?;
     let (mut sent, mut right) = (std::collections::VecDeque::new(), 0);
     for n in 0..count {
-        let bytes: Vec<u8> = (0..(n * 9_973 + 1) % bytes).map(|i| (i ^ n) as u8).collect();
+        let bytes: Vec<u8> = (0..(n * 9_973 + 300) % bytes).map(|i| (i ^ n) as u8).collect();
         let task = loop {
             match pool.submit(Task::new("echo", &bytes).attempts(1000)) {
                 Err(TaskError::Full { .. }) => right += take(sent.pop_front())?,
