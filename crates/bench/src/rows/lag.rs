@@ -37,6 +37,8 @@ const SAMPLES: usize = 8_192;
 /// What moving a cascade to the pool is to take off the loop's lag, and how late a tick may come then.
 const LOWER: f64 = 0.8;
 const LATE: Duration = Duration::from_millis(50);
+/// No further cascade is begun while so many are not finished.
+const UNFINISHED: usize = 4;
 /// Workers of each pool.
 const WORKERS: usize = 2;
 
@@ -172,10 +174,12 @@ impl Contender {
             while !ticker.is_finished() {
                 // Those that were missed meanwhile are left out: who is late does not get more to do for it.
                 periods.next().await?;
-                for number in 0..load.nodes {
-                    self.way.start(&mut running, load, number)?;
+                if running.len() < UNFINISHED * load.nodes {
+                    for number in 0..load.nodes {
+                        self.way.start(&mut running, load, number)?;
+                    }
+                    cascades += 1;
                 }
-                cascades += 1;
                 while let Some(done) = running.try_join_next() {
                     done??;
                 }
