@@ -62,7 +62,8 @@ pub fn with_ticks(kinds: Kinds) -> Kinds {
         .with(Kind::tick_of("advance", advance))
         .with(Kind::tick_of("advance-or-die", |task, tick, node: &mut Node| {
             if node.ticks % 3 == 1 && task.attempt() == 1 {
-                std::process::exit(9);
+                nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL)
+                    .map_err(|e| e.to_string())?;
             }
             advance(task, tick, node)
         }))

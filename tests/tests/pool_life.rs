@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold::workers::{
-    Capacity, Pool, PoolError, PoolOptions, Reason, StoredWorker, Task, TaskError, TaskHandle,
-    TaskId, WORKERS,
+    Capacity, Pool, PoolError, PoolOptions, Reason, StoredTask, StoredWorker, TASKS, Task,
+    TaskError, TaskHandle, TaskId, TaskState, WORKERS,
 };
 use commonhold::{Runtime, admin};
 use commonhold_os::process::{Bell, Identity, Liveness, wait_for_end};
@@ -19,6 +19,8 @@ use commonhold_tests::{Random, stage};
 use nix::sys::signal::Signal;
 
 const SMALL: Capacity = Capacity { tasks: 64, pages: 128, workers: 8 };
+/// Room for all that the killed leave: their ends are kept for a while.
+const AMPLE: Capacity = Capacity { tasks: 256, pages: 1024, workers: 8 };
 
 /// The workers that are ready, by what is proof of them.
 fn ready(runtime: &Runtime) -> Vec<Identity> {
@@ -279,20 +281,20 @@ fn what_workers_say_is_passed_on() {
 #[test]
 fn supervisors_and_submitters_are_killed_at_any_time() {
     let (stage, mut random) = (stage!(), Random::from_environment());
-    let runtime = Runtime::open(stage.with_queue(&SMALL)).unwrap();
+    let runtime = Runtime::open(stage.with_queue(&AMPLE)).unwrap();
     let queue = Pool::attach(&runtime, kinds()).unwrap();
     let over = AtomicBool::new(false);
     let right = std::thread::scope(|scope| {
         let submits = scope.spawn(|| {
             let mut right = 0;
             while !over.load(Ordering::Acquire) {
-                right += submit_some(&runtime, 20).unwrap();
+                right += submit_some(&runtime, 20, 40_000).unwrap();
             }
             right
         });
         for _ in 0..12 {
             let mut supervisor = stage.role("supervise", &["2"]);
-            let mut submitter = stage.role("submit", &["1000000"]);
+            let mut submitter = stage.role("submit", &["1000000", "200000"]);
             // Now and then before it has begun.
             if random.below(4) > 0 {
                 supervisor.hear("ready");
@@ -317,6 +319,40 @@ fn supervisors_and_submitters_are_killed_at_any_time() {
     assert_eq!(ready(&runtime), []);
     // Nor is any record reserved: the queue takes as many as it has room for.
     let submit = |_| queue.submit(Task::new("echo", b"")).unwrap();
-    let all: Vec<TaskHandle> = (0..SMALL.tasks).map(submit).collect();
-    assert_eq!(all.len(), 64);
+    let all: Vec<TaskHandle> = (0..AMPLE.tasks).map(submit).collect();
+    assert_eq!(all.len(), 256);
+}
+
+#[test]
+fn who_dies_while_it_submits_leaves_no_record_and_no_page() {
+    let (stage, mut random) = (stage!(), Random::from_environment());
+    let capacity = Capacity { tasks: 8, pages: 8, workers: 1 };
+    let runtime = Runtime::open(stage.with_queue(&capacity)).unwrap();
+    let queue = Pool::attach(&runtime, kinds()).unwrap();
+    // Almost all pages are taken, so that it writes some again and again, and finds too few.
+    let most = queue.submit(Task::new("echo", &[1; 6 * 16 * 1024])).unwrap();
+    let tasks = runtime.table::<StoredTask>(TASKS).unwrap();
+    let reserved = || {
+        let mut reserved = 0;
+        let count = |_: &str, task: StoredTask| {
+            reserved += u32::from(task.state == TaskState::Reserved as i64);
+        };
+        tasks.scan(count).unwrap();
+        reserved
+    };
+    for _ in 0..4 {
+        let before = reserved();
+        let mut submitter = stage.role("press", &["60000"]);
+        eventually("it writes", || reserved() > before);
+        random.dawdle(Duration::from_micros(500));
+        submitter.kill();
+    }
+    assert!(most.cancel().unwrap());
+    drop(most);
+    let pool = stage.pool(&runtime, PoolOptions::new().workers(1..=1));
+    eventually("no record is reserved", || reserved() == 0);
+    eventually("no page is in use", || queue.pages_in_use().unwrap() == 0);
+    pool.stop(LIMIT).unwrap();
+    let submit = |_| queue.submit(Task::new("echo", &[1; 300])).unwrap();
+    assert_eq!((0..8).map(submit).collect::<Vec<TaskHandle>>().len(), 8);
 }

@@ -192,13 +192,16 @@ impl Wake for Unpark {
     }
 }
 
-/// The plainest executor that there is.
-fn block_on<F: Future>(future: F) -> F::Output {
+/// The plainest executor that there is; when it has nothing to do for the first time it calls `first`.
+fn block_on<F: Future>(future: F, first: impl FnOnce()) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
+    let (mut future, mut first) = (pin!(future), Some(first));
     loop {
         if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return done;
+        }
+        if let Some(first) = first.take() {
+            first();
         }
         let parked = Instant::now();
         std::thread::park_timeout(LIMIT);
@@ -231,7 +234,11 @@ fn a_thousand_are_awaited_at_once() {
         let kind = if n.is_multiple_of(10) { "error" } else { "double" };
         pool.submit(Task::new(kind, &n.to_string())).unwrap()
     };
-    let ends = block_on(all((0..1000).map(submit).collect()));
+    // The last one goes on when all were asked already: somebody has to wake who awaits it.
+    let door = stage.door("door");
+    let mut tasks: Vec<_> = (0..999).map(submit).collect();
+    tasks.push(pool.submit(Task::new("hold", &door.arguments())).unwrap());
+    let ends = block_on(all(tasks), || door.next().go(b"1998"));
     for (n, end) in (0_u64..).zip(ends) {
         match end {
             Ok(result) => assert_eq!(result, (2 * n).to_string().as_bytes()),
@@ -251,9 +258,9 @@ fn threads_and_processes_submit_at_once() {
     let stage = stage!();
     let runtime = Runtime::open(stage.with_queue(&SMALL)).unwrap();
     let pool = stage.pool(&runtime, PoolOptions::new().workers(2..=2));
-    let mut others: Vec<_> = (0..3).map(|_| stage.role("submit", &["60"])).collect();
+    let mut others: Vec<_> = (0..3).map(|_| stage.role("submit", &["60", "40000"])).collect();
     std::thread::scope(|scope| {
-        let each = |_| scope.spawn(|| submit_some(&runtime, 60).unwrap());
+        let each = |_| scope.spawn(|| submit_some(&runtime, 60, 40_000).unwrap());
         let threads: Vec<_> = (0..8).map(each).collect();
         threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), 60));
     });

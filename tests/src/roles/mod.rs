@@ -62,6 +62,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
         "reaped" => adverse::reaped(segment),
+        "press" => pools::press(segment, rest),
         "relay" => guarded::relay(segment, rest),
         "start-stop" => pools::start_stop(segment, rest),
         "reload" => schedule::reload(segment, rest),

@@ -41,23 +41,41 @@ pub(super) fn leave(segment: &str, args: &[&str]) -> Ended {
     Ok(())
 }
 
+/// Tries to submit a task with so many bytes for ever.
+pub(super) fn press(segment: &str, args: &[&str]) -> Ended {
+    let [bytes] = args[..] else { return Err("press: arguments".into()) };
+    let pool = Pool::attach(&attach(segment, false)?, kinds())?;
+    let bytes = vec![1; bytes.parse()?];
+    loop {
+        match pool.submit(Task::new("echo", &bytes)) {
+            Err(TaskError::Full { .. }) => {}
+            submitted => drop(submitted?),
+        }
+    }
+}
+
 /// Submits so many tasks, a few at a time, and looks at each result.
 pub(super) fn submit(segment: &str, args: &[&str]) -> Ended {
-    let [count] = args[..] else { return Err("submit: arguments".into()) };
+    let [count, bytes] = args[..] else { return Err("submit: arguments".into()) };
     let runtime = attach(segment, false)?;
-    say(&format!("did {}", submit_some(&runtime, count.parse()?)?));
+    say(&format!("did {}", submit_some(&runtime, count.parse()?, bytes.parse()?)?));
     Ok(())
 }
 
-/// Submits `count` tasks through a pool of its own, and looks at each result; how many were right.
+/// Submits `count` tasks through a pool of its own, with less than `bytes` bytes each, and looks at each result; how many
+/// were right.
 ///
 /// # Errors
 /// The runtime's; a wrong result.
-pub fn submit_some(runtime: &Runtime, count: u64) -> Result<u64, Box<dyn std::error::Error>> {
+pub fn submit_some(
+    runtime: &Runtime,
+    count: u64,
+    bytes: u64,
+) -> Result<u64, Box<dyn std::error::Error>> {
     let pool = Pool::attach(runtime, kinds())?;
     let (mut sent, mut right) = (std::collections::VecDeque::new(), 0);
     for n in 0..count {
-        let bytes: Vec<u8> = (0..(n * 97) % 40_000).map(|i| (i ^ n) as u8).collect();
+        let bytes: Vec<u8> = (0..(n * 9_973 + 300) % bytes).map(|i| (i ^ n) as u8).collect();
         let task = loop {
             match pool.submit(Task::new("echo", &bytes).attempts(1000)) {
                 Err(TaskError::Full { .. }) => right += take(sent.pop_front())?,

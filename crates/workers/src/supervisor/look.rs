@@ -65,6 +65,8 @@ pub(super) struct Seen {
     /// The next time at which something is due.
     due: u64,
     looks_at_submitters: bool,
+    /// A submitter died while it wrote arguments: their pages are named by nobody.
+    left_pages: bool,
     /// Whether submitters are there, as far as it was asked.
     alive: HashMap<Process, bool>,
 }
@@ -189,6 +191,7 @@ impl<'a> Warden<'a> {
             busy: BTreeSet::new(),
             due: u64::MAX >> 1,
             looks_at_submitters,
+            left_pages: false,
             alive: HashMap::new(),
         };
         self.queue.space().begin_look(self.queue.queue_words())?;
@@ -208,7 +211,7 @@ impl<'a> Warden<'a> {
             // One that was to look, or to wake others, is among them, maybe.
             self.queue.space().ring_ready_all(self.queue.queue_words())?;
         }
-        if died || self.pages_swept.elapsed() >= SWEEP_EVERY {
+        if died || seen.left_pages || self.pages_swept.elapsed() >= SWEEP_EVERY {
             self.pages_swept = Instant::now();
             self.queue.sweep_pages()?;
         }
@@ -230,7 +233,9 @@ impl<'a> Warden<'a> {
         }
         match TaskState::from_code(task.state) {
             Some(TaskState::Reserved) if self.is_abandoned(task, seen) => {
-                self.queue.release(task.task_id(), |now| now.is(TaskState::Reserved)).map(drop)
+                let reserved = |now: &StoredTask| now.is(TaskState::Reserved);
+                seen.left_pages |= self.queue.release(task.task_id(), reserved)?;
+                Ok(())
             }
             Some(TaskState::Pending) if task.bound && self.is_abandoned(task, seen) => {
                 self.queue.release(task.task_id(), |now| now.is(TaskState::Pending)).map(drop)
