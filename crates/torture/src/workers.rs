@@ -78,13 +78,14 @@ pub fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<WorkersReport, 
     let runtime = Runtime::open(configure(config, &capacity))?;
     progress(&format!("workers: starting {} workers", options.processes));
     let only = PoolOptions::new().workers(options.processes..=options.processes);
+    let before = killer::processes(&runtime)?;
     let pool = Pool::start(&runtime, Kinds::new().with(kind()), only)?;
     let left = pool.figures()?;
     if left.queued + left.running + left.ended > 0 {
         let text = "the store has tasks of an earlier torture; name an empty one";
         return Err(TortureError::Options(text.to_owned()));
     }
-    let mut killer = Killer::new(options, &runtime)?;
+    let mut killer = Killer::new(options, &runtime, before)?;
     progress(&format!("workers: {} tasks, {} kills", options.updates, options.kill));
     let began = Instant::now();
     let ends = all_tasks(options, &pool, &mut killer)?;

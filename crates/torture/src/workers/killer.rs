@@ -52,6 +52,8 @@ pub(super) struct Killer {
     random: Random,
     seen: Vec<Identity>,
     victims: Vec<Identity>,
+    /// Processes that workers' records had in an earlier run with the same store.
+    before: u64,
     killed: Killed,
 }
 
@@ -70,6 +72,17 @@ fn records<T: commonhold::Record>(table: &Table<T>) -> Result<Vec<RecordRef>, To
     Ok(found.into_iter().flatten().collect())
 }
 
+/// How many processes workers' records have had.
+pub(super) fn processes(runtime: &Runtime) -> Result<u64, TortureError> {
+    turns(&runtime.table(WORKERS)?)
+}
+
+fn turns(workers: &Table<StoredWorker>) -> Result<u64, TortureError> {
+    let mut turns = 0;
+    workers.scan(|_, worker| turns += worker.turn)?;
+    Ok(turns)
+}
+
 fn is_on(task: &StoredTask, pid: u64) -> bool {
     task.state == TaskState::Running as i64 && task.worker_pid == pid
 }
@@ -84,7 +97,12 @@ fn identity(worker: &StoredWorker) -> Identity {
 }
 
 impl Killer {
-    pub(super) fn new(options: &Options, runtime: &Runtime) -> Result<Self, TortureError> {
+    /// `before`: [`processes`] before the pool was started.
+    pub(super) fn new(
+        options: &Options,
+        runtime: &Runtime,
+        before: u64,
+    ) -> Result<Self, TortureError> {
         let (tasks, workers) = (runtime.table(TASKS)?, runtime.table(WORKERS)?);
         Ok(Self {
             kills: options.kill,
@@ -96,6 +114,7 @@ impl Killer {
             random: Random(options.seed ^ 0x6b69_6c6c),
             seen: Vec::new(),
             victims: Vec::new(),
+            before,
             killed: Killed::default(),
         })
     }
@@ -234,9 +253,7 @@ impl Killer {
 
     /// When all workers were ended: what there was.
     pub(super) fn end(mut self) -> Result<Killed, TortureError> {
-        for record in &self.worker_records {
-            self.killed.started += self.workers.get_at(*record)?.unwrap_or_default().turn;
-        }
+        self.killed.started = turns(&self.workers)?.saturating_sub(self.before);
         self.killed.seen = self.seen.len() as u64;
         let alive = self.seen.iter().filter(|process| process.find().0 != Liveness::Dead);
         self.killed.alive = alive.count() as u64;
