@@ -148,7 +148,9 @@ fn signal(number: usize, samples: usize) -> impl Iterator<Item = f64> {
 /// Signals of two channels of so many samples each, at 48 kHz.
 pub(crate) fn recordings(samples: usize) -> Outcome<Vec<CascadeArgs>> {
     let recording = |n| {
-        let channels = [n, n + SIGNALS].map(|n| signal(n, samples).collect()).to_vec();
+        // 16 bits a sample, as recordings have, travel as four bytes.
+        let sample = |x: f64| (x * 32_768.0).round() / 32_768.0;
+        let channels = [n, n + SIGNALS].map(|n| signal(n, samples).map(sample).collect()).to_vec();
         Ok(CascadeArgs::new(Signal::new(48_000.0, channels)?, Options::default())?)
     };
     (0..SIGNALS).map(recording).collect()
