@@ -12,7 +12,7 @@ pub const LAYERS: [&[&str]; 10] = [
     &["commonhold-workers"],
     &["commonhold-systems"],
     &["commonhold"],
-    &["commonhold-torture"],
+    &["commonhold-torture", "commonhold-server"],
     &["commonhold-cli"],
 ];
 
