@@ -154,19 +154,30 @@ fn parse(expression: &str) -> Result<Cron, String> {
 
 /// What is wrong, and in which field if it is in one.
 fn place(expression: &str, why: &str) -> String {
-    const FIELDS: [&str; 6] =
-        ["second", "minute", "hour", "day of the month", "month", "day of the week"];
-    let words: Vec<&str> = expression.split(' ').collect();
+    const FIELDS: [(&str, &str); 6] = [
+        ("second", "0 to 59"),
+        ("minute", "0 to 59"),
+        ("hour", "0 to 23"),
+        ("day of the month", "1 to 31"),
+        ("month", "1 to 12 or JAN to DEC"),
+        ("day of the week", "0 to 7 or SUN to SAT"),
+    ];
+    let words: Vec<&str> = expression.split(' ').filter(|word| !word.is_empty()).collect();
+    if expression.starts_with('@') {
+        return "known are @yearly, @monthly, @weekly, @daily and @hourly".to_owned();
+    }
     let Some(skipped) = FIELDS.len().checked_sub(words.len()).filter(|n| *n <= 1) else {
-        let count = if expression.is_empty() { 0 } else { words.len() };
-        return format!("it has {count} fields; it must have 5, or 6 with the second first");
+        let fields = if words.len() == 1 { "field" } else { "fields" };
+        let must = "it must have 5, or 6 with the second first";
+        return format!("it has {} {fields}; {must}", words.len());
     };
     let mut column = 1;
-    for (field, word) in FIELDS.iter().skip(skipped).zip(&words) {
+    for ((field, values), word) in FIELDS.iter().skip(skipped).zip(&words) {
         // The field alone, among others that are right.
-        let alone = FIELDS.iter().map(|other| if other == field { *word } else { "*" });
+        let alone = FIELDS.iter().map(|(other, _)| if other == field { *word } else { "*" });
         if let Err(why) = parse(&alone.collect::<Vec<_>>().join(" ")) {
-            return format!("the {field} `{word}` (column {column}): {}", lower(&why));
+            let why = lower(&why);
+            return format!("the {field} `{word}` (column {column}): {why}; it must be {values}");
         }
         column += word.chars().count() + 1;
     }
@@ -175,6 +186,9 @@ fn place(expression: &str, why: &str) -> String {
 
 /// The message as part of a sentence.
 fn lower(message: &str) -> String {
+    if message.contains("illegal character") {
+        return "a character that cannot stand there".to_owned();
+    }
     let message = message.trim_end_matches('.');
     let message = message.split_once(": ").map_or(message, |(_, what)| what);
     let mut letters = message.chars();
