@@ -4,9 +4,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod app;
+pub mod body;
+pub mod conditions;
 pub mod desk;
 pub mod problem;
 pub mod routes;
+pub mod values;
 
 pub use app::{App, AppOptions, Parts};
 pub use problem::{Kind, Problem};
