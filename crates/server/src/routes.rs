@@ -1,16 +1,19 @@
 //! The routes: what each path and method does.
 
+pub mod cascade;
 pub mod changes;
+pub mod customers;
 pub mod health;
 pub mod path;
 pub mod records;
+pub mod resonance;
 pub mod tables;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::app::App;
 use crate::problem::{Kind, Problem};
@@ -25,6 +28,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/tables", get(tables::tables))
         .route("/v1/tables/{table}/records", get(tables::records))
         .route("/v1/tables/{table}/records/{key}", record)
+        .route("/v1/customers/cap-and-access", post(customers::cap_and_access))
+        .route("/v1/resonance/nodes", post(resonance::create))
+        .route("/v1/resonance/nodes/{id}", get(resonance::get))
+        .route("/v1/resonance/cascade", post(cascade::cascade))
         .fallback(no_route)
         .method_not_allowed_fallback(other_method)
         .with_state(app)
