@@ -2,3 +2,11 @@
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod app;
+pub mod desk;
+pub mod problem;
+pub mod routes;
+
+pub use app::{App, AppOptions, Parts};
+pub use problem::{Kind, Problem};
