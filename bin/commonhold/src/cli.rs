@@ -10,6 +10,7 @@ use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
@@ -74,6 +75,7 @@ pub(crate) enum Command {
     Top(Top),
     Metrics(Metrics),
     Workers(Workers),
+    Jobs(Jobs),
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
@@ -131,6 +133,7 @@ impl Cli {
             Command::Top(c) => c.run(globals),
             Command::Metrics(c) => c.run(globals),
             Command::Workers(c) => c.run(globals),
+            Command::Jobs(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),

@@ -14,6 +14,7 @@ mod doctor;
 mod failure;
 mod follow;
 mod inspect;
+mod jobs;
 mod looks;
 mod metrics;
 mod names;
