@@ -16,6 +16,7 @@ use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::resonance::Resonance;
+use crate::sigils::Sigils;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
@@ -77,6 +78,7 @@ pub(crate) enum Command {
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
+    Sigils(Sigils),
     Cascade(Cascade),
     Doctor(Doctor),
     Completions(Completions),
@@ -134,6 +136,7 @@ impl Cli {
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),
+            Command::Sigils(c) => c.run(globals),
             Command::Cascade(c) => c.run(),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
