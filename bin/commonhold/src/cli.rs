@@ -17,6 +17,7 @@ use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::resonance::Resonance;
+use crate::sigils::Sigils;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
@@ -79,6 +80,7 @@ pub(crate) enum Command {
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
+    Sigils(Sigils),
     Cascade(Cascade),
     Doctor(Doctor),
     Completions(Completions),
@@ -137,6 +139,7 @@ impl Cli {
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),
+            Command::Sigils(c) => c.run(globals),
             Command::Cascade(c) => c.run(),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),

@@ -25,6 +25,7 @@ mod read;
 mod replay;
 mod resonance;
 mod show;
+mod sigils;
 mod signals;
 mod tables;
 mod top;
