@@ -16,6 +16,7 @@ use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::resonance::Resonance;
+use crate::serve::Serve;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
@@ -78,6 +79,7 @@ pub(crate) enum Command {
     Replay(Replay),
     Resonance(Resonance),
     Cascade(Cascade),
+    Serve(Serve),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -135,6 +137,7 @@ impl Cli {
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),
             Command::Cascade(c) => c.run(),
+            Command::Serve(c) => c.run(globals),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }
