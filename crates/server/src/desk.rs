@@ -15,6 +15,42 @@ use crate::problem::{Kind, Problem};
 /// So many participants are kept for the next who needs one.
 const IDLE_HANDLES: usize = 16;
 
+/// Why something was not done through a participant.
+#[derive(Debug)]
+pub enum Stop {
+    /// There is no room, or the store has to be waited for; who waits may get it done.
+    Wait(Error),
+    /// It cannot be done.
+    Problem(Problem),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Full { .. } | Error::IntentFull { .. } | Error::Timeout { .. } => {
+                Self::Wait(error)
+            }
+            other => Self::Problem(other.into()),
+        }
+    }
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Stop> for Problem {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            // What was waited for did not come: room, or the store.
+            Stop::Wait(error) => Self::new(Kind::Unavailable, error.to_string()).retry_after(1),
+            Stop::Problem(problem) => problem,
+        }
+    }
+}
+
 /// Lends participants.
 pub struct Desk {
     runtime: Arc<Runtime>,
@@ -74,17 +110,30 @@ impl Desk {
         done
     }
 
-    /// Works on a blocking thread, where it may wait, through a participant of its own.
+    /// Works at once; if that finds no room, again on a blocking thread, where it waits for room.
     ///
     /// # Errors
-    /// What `work` returns; [`Kind::Unavailable`] when too many wait already.
+    /// What `work` returns; [`Kind::Unavailable`] when there was no room, or too many wait for it.
+    pub async fn work<R: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Fn(&Handle) -> Result<R, Stop> + Send + 'static,
+    ) -> Result<R, Problem> {
+        match self.with(&work) {
+            Err(Stop::Wait(_)) => self.waiting(work).await,
+            other => Ok(other?),
+        }
+    }
+
+    /// Works on a blocking thread, where it may wait.
+    ///
+    /// # Errors
+    /// As [`Desk::work`].
     pub async fn waiting<R: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Handle) -> Result<R, Problem> + Send + 'static,
+        work: impl FnOnce(&Handle) -> Result<R, Stop> + Send + 'static,
     ) -> Result<R, Problem> {
-        let desk = Arc::clone(self);
-        let room_wait = self.room_wait;
-        self.blocking(move || desk.lend(room_wait, work)).await
+        let (desk, room_wait) = (Arc::clone(self), self.room_wait);
+        self.blocking(move || Ok(desk.lend(room_wait, work)?)).await
     }
 
     /// Works on a blocking thread.

@@ -4,6 +4,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod app;
+pub mod body;
+pub mod conditions;
 mod conn;
 pub mod desk;
 pub mod error;
@@ -17,6 +19,7 @@ pub mod problem;
 pub mod routes;
 pub mod server;
 mod token;
+pub mod values;
 
 pub use app::{App, AppOptions, Parts};
 pub use error::ServeError;
