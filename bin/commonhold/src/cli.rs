@@ -17,6 +17,7 @@ use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::resonance::Resonance;
+use crate::serve::Serve;
 use crate::sigils::Sigils;
 use crate::tables::{History, Tables};
 use crate::top::Top;
@@ -82,6 +83,7 @@ pub(crate) enum Command {
     Resonance(Resonance),
     Sigils(Sigils),
     Cascade(Cascade),
+    Serve(Serve),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -141,6 +143,7 @@ impl Cli {
             Command::Resonance(c) => c.run(globals),
             Command::Sigils(c) => c.run(globals),
             Command::Cascade(c) => c.run(),
+            Command::Serve(c) => c.run(globals),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }
