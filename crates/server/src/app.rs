@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use commonhold::systems::resonance::{GUARD, METRICS_PREFIX, ResonanceNetworks};
 use commonhold::workers::Pool;
-use commonhold::{Error, Runtime};
+use commonhold::{Error, Guard, GuardOptions, Runtime};
 
 use crate::desk::Desk;
 
@@ -68,6 +69,12 @@ impl App {
     pub fn new(parts: Parts) -> Self {
         let Parts { runtime, pool, options } = parts;
         let desk = Arc::new(Desk::new(runtime, options.room_wait, options.waiting));
+        // The metrics of the guard are there before somebody takes it; without room for them there are none.
+        let _ = desk.with(|handle| {
+            let options = GuardOptions::new().metrics(METRICS_PREFIX);
+            Guard::new(handle, GUARD, &options).map(drop)
+        });
+        let _ = desk.with(|handle| ResonanceNetworks::new(handle).map(drop));
         Self { desk, pool: RwLock::new(pool), options, ready: AtomicBool::new(false) }
     }
 

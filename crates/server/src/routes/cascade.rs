@@ -17,6 +17,9 @@ use crate::problem::{Kind, Problem};
 use crate::routes::path::Strict;
 use crate::routes::records::NoParams;
 
+/// A table of the queue.
+const TASKS: &str = "tasks";
+
 /// A signal and what is wanted of it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,13 +95,16 @@ pub async fn cascade(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Json<Analysis>, Problem> {
     accept.json()?;
+    app.runtime().space().find_table(TASKS)?;
     let (of, limit) = (Arc::clone(&app), app.options().task_wait);
     // A megabyte of numbers takes a while to be read.
     let submit = move || {
         let args = read::<CascadeJson>(&bytes)?.args()?;
         of.with_pool(|pool| run_cascade(pool, &args)).ok_or_else(|| {
-            let detail = "the daemon has no worker pool just now: the segment lacks its tables, or it is stopping";
-            Problem::new(Kind::Unavailable, detail)
+            Problem::new(
+                Kind::Unavailable,
+                "the daemon has no workers just now: it starts or stops",
+            )
         })
     };
     let cascade = app.desk().blocking(submit).await?;

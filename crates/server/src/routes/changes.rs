@@ -7,7 +7,7 @@ use commonhold::value::Value;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::body::{Members, read_part, step, unprocessable};
+use crate::body::{Members, Object, read_part, step, unprocessable};
 use crate::problem::{Kind, Problem};
 use crate::values;
 
@@ -123,7 +123,7 @@ fn requirement(schema: &Schema, raw: &RawValue, pointer: &str) -> Result<Require
         read.value = value.map_err(|e| unprocessable(pointer, &e.to_string()))?.to_string();
         return Ok(read);
     }
-    let Parts { field: name, is, value } = read_part(raw, pointer)?;
+    let Object(Parts { field: name, is, value }) = read_part(raw, pointer)?;
     let ty = field(schema, &name, &format!("{pointer}/field"))?;
     let comparison = comparison(&is, &format!("{pointer}/is"))?;
     let at_value = format!("{pointer}/value");

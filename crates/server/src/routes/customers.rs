@@ -10,7 +10,7 @@ use commonhold::{Text, UpdateError};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::body::{Body, unprocessable};
+use crate::body::{Body, Object, unprocessable};
 use crate::conditions::Accept;
 use crate::desk::Stop;
 use crate::problem::{Kind, Problem};
@@ -24,8 +24,8 @@ const LEVEL_BYTES: usize = 16;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CapAndAccess {
-    query: QueryJson,
-    update: UpdateJson,
+    query: Object<QueryJson>,
+    update: Object<UpdateJson>,
 }
 
 /// Which customer, and the fields that it must still have.
@@ -74,7 +74,7 @@ fn level(text: Option<&String>, pointer: &str) -> Result<Option<Text<LEVEL_BYTES
 
 impl CapAndAccess {
     fn read(&self) -> Result<(Query, Update), Problem> {
-        let Self { query, update } = self;
+        let Self { query: Object(query), update: Object(update) } = self;
         if update.cap.is_none() && update.access_level.is_none() {
             let why = "there is nothing to change; name cap or access_level";
             return Err(unprocessable("/update", why));
