@@ -6,10 +6,22 @@
 pub mod app;
 pub mod body;
 pub mod conditions;
+mod conn;
 pub mod desk;
+pub mod error;
+mod hall;
+mod layers;
+mod notify;
+pub mod options;
+mod parts;
 pub mod problem;
 pub mod routes;
+pub mod server;
+mod token;
 pub mod values;
 
 pub use app::{App, AppOptions, Parts};
+pub use error::ServeError;
+pub use options::ServerOptions;
 pub use problem::{Kind, Problem};
+pub use server::Server;

@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
+mod served;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{Served, config};
 use commonhold_server::AppOptions;
 use serde_json::json;
+use served::{Served, config};
 
 const VISITS: &str = "/v1/tables/counters/records/visits";
 

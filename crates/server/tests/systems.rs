@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
+mod served;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use common::Served;
 use commonhold::prelude::*;
 use commonhold_server::AppOptions;
 use serde_json::json;
+use served::Served;
 
 const CUSTOMER: &str = "/v1/tables/customers/records/c-42";
 const CAP: &str = "/v1/customers/cap-and-access";

@@ -1,154 +1,171 @@
-//! A daemon's routes on a port of their own, and what asks them.
+//! A daemon of its own for each test, and clients that speak HTTP by hand.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code)]
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use commonhold::prelude::*;
-use commonhold::systems::{customers, resonance};
-use commonhold_server::{App, AppOptions, Parts, routes};
-use serde_json::Value;
+use commonhold::{Config, TableConfig};
+use commonhold_server::{Server, ServerOptions};
+use tempfile::TempDir;
 
-/// Routes that are served until it is dropped.
-pub struct Served {
-    pub app: Arc<App>,
-    pub address: SocketAddr,
-    agent: ureq::Agent,
-    runtime: Option<tokio::runtime::Runtime>,
+/// What is waited for comes within this time, or the test has failed.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A folder in shared memory with a segment and a store.
+pub(crate) struct World {
+    folder: TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("commonhold-serve-").tempdir_in("/dev/shm");
+        Self { folder: folder.unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let store = format!("sqlite:{}", self.path("store.db").display());
+        let counters = TableConfig::new("counters", &["n:i64"]).slots(64).cells(2000);
+        let segment = Config::named(self.path("segment").to_str().unwrap());
+        segment.store(&store).participants(64).table(counters)
+    }
+
+    /// Options for a daemon on a port of its own, without worker processes.
+    pub(crate) fn options(&self) -> ServerOptions {
+        let mut options = ServerOptions::new(self.config());
+        options.listen.set_port(0);
+        options.pool = None;
+        options
+    }
+
+    pub(crate) fn serve(&self) -> Server {
+        Server::start(self.options()).unwrap()
+    }
+
+    pub(crate) fn serve_with(&self, change: impl FnOnce(&mut ServerOptions)) -> Server {
+        let mut options = self.options();
+        change(&mut options);
+        Server::start(options).unwrap()
+    }
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: ureq::http::HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
     }
 
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// Checks that it is a problem of `status` that names `place`; its detail.
-    #[track_caller]
-    pub fn problem(&self, status: u16, place: Option<&str>) -> String {
-        assert_eq!(self.status, status, "{}", self.text);
-        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text);
-        let json = self.json();
-        assert_eq!(json["status"], status, "{json}");
-        assert_eq!(json["field"].as_str(), place, "{json}");
-        assert!(json["type"].as_str().unwrap().starts_with("urn:commonhold:problem:"), "{json}");
-        assert!(!json["title"].as_str().unwrap().is_empty(), "{json}");
-        let detail = json["detail"].as_str().unwrap().to_owned();
-        assert!(!detail.is_empty() && !detail.contains('\n'), "{json}");
-        detail
+    /// It is a problem with this status, in JSON.
+    pub(crate) fn problem(&self, status: u16) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let value: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(value["status"], status, "{value}");
+        assert!(value["detail"].as_str().is_some_and(|d| !d.is_empty()), "{value}");
     }
 }
 
-/// A configuration with a table of every type, and small ones.
-pub fn config() -> Config {
-    let all = [
-        "n:i64",
-        "u:u64",
-        "f:f64",
-        "b:bool",
-        "t:text(8)",
-        "raw:bytes(4)",
-        "j:json(32)",
-        "at:timestamp",
-    ];
-    let tables = Config::ephemeral()
-        .table(TableConfig::new("all", &all))
-        .table(TableConfig::new("counters", &["n:i64"]))
-        .table(TableConfig::new("few", &["n:i64"]).slots(2).history(History::Latest));
-    resonance::with_resonance(customers::with_customers(tables))
+/// A connection.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    reader: BufReader<TcpStream>,
 }
 
-impl Served {
-    pub fn new() -> Self {
-        Self::of(config(), AppOptions::default())
+impl Client {
+    pub(crate) fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        Self { stream, reader }
     }
 
-    pub fn of(config: Config, options: AppOptions) -> Self {
-        let segment = Arc::new(Runtime::open(config).unwrap());
-        Self::with(Parts { runtime: segment, pool: None, options })
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
     }
 
-    pub fn with(parts: Parts) -> Self {
-        let app = Arc::new(App::new(parts));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let router = routes::router(Arc::clone(&app));
-        let listener =
-            runtime.block_on(async { tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap() });
-        let address = listener.local_addr().unwrap();
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .max_redirects(0)
-            .build()
-            .new_agent();
-        Self { app, address, agent, runtime: Some(runtime) }
+    /// Reads an answer with a length.
+    pub(crate) fn answer(&mut self) -> Answer {
+        self.try_answer().unwrap_or_else(|| panic!("the connection ended without an answer"))
     }
 
-    /// Asks with headers and a body.
-    #[track_caller]
-    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+    /// None: the connection ended first.
+    pub(crate) fn try_answer(&mut self) -> Option<Answer> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            match self.reader.read_line(&mut head) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer: {e}"),
+                Err(_) => return None,
+            }
         }
-        let agent = &self.agent;
-        let mut answer = if body.is_empty() {
-            agent.run(request.body(()).unwrap()).unwrap()
-        } else {
-            agent.run(request.body(body.to_vec()).unwrap()).unwrap()
-        };
-        let text = answer.body_mut().read_to_string().unwrap();
-        Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), text }
+        let status = head.get(9..12).unwrap().parse().unwrap();
+        let mut answer = Answer { status, head, body: Vec::new() };
+        let length = answer.header("content-length").map_or(0, |n| n.parse().unwrap());
+        answer.body.resize(length, 0);
+        self.reader.read_exact(&mut answer.body).ok()?;
+        Some(answer)
     }
 
-    pub fn get(&self, path: &str) -> Answer {
-        self.ask("GET", path, &[], b"")
+    pub(crate) fn get(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes());
+        self.answer()
     }
 
-    /// Sends JSON.
-    #[track_caller]
-    pub fn send(&self, method: &str, path: &str, body: &str) -> Answer {
-        self.send_if(method, path, &[], body)
+    pub(crate) fn put(&mut self, path: &str, json: &str) -> Option<Answer> {
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}",
+            json.len()
+        );
+        self.stream.write_all(head.as_bytes()).ok()?;
+        self.try_answer()
     }
 
-    /// Sends JSON with further headers.
-    #[track_caller]
-    pub fn send_if(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Answer {
-        let mut all = vec![("content-type", "application/json")];
-        all.extend(headers);
-        self.ask(method, path, &all, body.as_bytes())
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+    /// Waits until the daemon closes; whether it did without an answer.
+    pub(crate) fn is_closed_silently(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match self.reader.read_to_end(&mut rest) {
+            Ok(_) => rest.is_empty(),
+            Err(e) => e.kind() == std::io::ErrorKind::ConnectionReset && rest.is_empty(),
         }
     }
+}
+
+/// Asks once, on a connection of its own.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
+    Client::to(address).get(path)
+}
+
+/// Waits until something holds.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = std::time::Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < LIMIT, "it never came that {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub(crate) fn count(folder: &str) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
 }
