@@ -1,7 +1,7 @@
 //! What all requests share: the segment, the worker pool, and the desk where participants are lent.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use commonhold::systems::resonance::{GUARD, METRICS_PREFIX, ResonanceNetworks};
@@ -9,6 +9,7 @@ use commonhold::workers::Pool;
 use commonhold::{Error, Guard, GuardOptions, Runtime};
 
 use crate::desk::Desk;
+use crate::openapi;
 
 /// What the routes work with; the daemon starts it and stops it again.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ pub struct App {
     pool: RwLock<Option<Pool>>,
     options: AppOptions,
     ready: AtomicBool,
+    document: OnceLock<String>,
 }
 
 impl App {
@@ -75,7 +77,8 @@ impl App {
             Guard::new(handle, GUARD, &options).map(drop)
         });
         let _ = desk.with(|handle| ResonanceNetworks::new(handle).map(drop));
-        Self { desk, pool: RwLock::new(pool), options, ready: AtomicBool::new(false) }
+        let (pool, ready) = (RwLock::new(pool), AtomicBool::new(false));
+        Self { desk, pool, options, ready, document: OnceLock::new() }
     }
 
     /// The segment.
@@ -104,6 +107,14 @@ impl App {
     /// Takes the worker pool out, to stop it. Requests that need one are told that there is none from now on.
     pub fn take_pool(&self) -> Option<Pool> {
         self.pool.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The OpenAPI document of this daemon and its tables, as JSON.
+    pub fn document(&self) -> &str {
+        self.document.get_or_init(|| {
+            let document = openapi::document(self.runtime().catalogue(), self.options.needs_token);
+            document.to_string()
+        })
     }
 
     /// Whether `/readyz` says yes.

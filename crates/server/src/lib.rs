@@ -12,6 +12,7 @@ pub mod error;
 mod hall;
 mod layers;
 mod notify;
+pub mod openapi;
 pub mod options;
 mod parts;
 pub mod problem;
