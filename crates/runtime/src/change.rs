@@ -170,6 +170,13 @@ impl Change {
         self.create = true;
         self
     }
+
+    /// Changes only a record that is there.
+    #[must_use]
+    pub fn without_create(mut self) -> Self {
+        self.create = false;
+        self
+    }
 }
 
 /// A change whose texts were read as values of the table.

@@ -33,6 +33,8 @@ pub struct AppOptions {
     pub task_wait: Duration,
     /// How many requests may wait at once, each in a thread of its own; the next is told to come again.
     pub waiting: usize,
+    /// The most bytes of a body.
+    pub body_bytes: usize,
     /// Whether requests need a bearer token: the OpenAPI document says so.
     pub needs_token: bool,
 }
@@ -45,6 +47,7 @@ impl Default for AppOptions {
             durable_wait_max: Duration::from_secs(60),
             task_wait: Duration::from_secs(25),
             waiting: 64,
+            body_bytes: 1 << 20,
             needs_token: false,
         }
     }

@@ -4,9 +4,24 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod app;
+pub mod body;
+pub mod conditions;
+mod conn;
 pub mod desk;
+pub mod error;
+mod hall;
+mod layers;
+mod notify;
+pub mod options;
+mod parts;
 pub mod problem;
 pub mod routes;
+pub mod server;
+mod token;
+pub mod values;
 
 pub use app::{App, AppOptions, Parts};
+pub use error::ServeError;
+pub use options::ServerOptions;
 pub use problem::{Kind, Problem};
+pub use server::Server;

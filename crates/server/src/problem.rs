@@ -171,6 +171,12 @@ impl Problem {
         self
     }
 
+    /// The place in the request, if it was named.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
     /// Says after how many seconds it may be tried again.
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {
@@ -246,9 +252,8 @@ impl From<commonhold::Error> for Problem {
         let detail = error.to_string();
         match error {
             E::UnknownTable { .. } | E::NotFound { .. } => Self::new(Kind::NotFound, detail),
-            E::UnknownField { .. } | E::BadKey { .. } | E::Field { .. } => {
-                Self::new(Kind::Unprocessable, detail)
-            }
+            E::BadKey { .. } => Self::new(Kind::BadRequest, detail).field("key"),
+            E::UnknownField { .. } | E::Field { .. } => Self::new(Kind::Unprocessable, detail),
             E::Exists { .. } | E::Guarded { .. } | E::CounterOverflow { .. } => {
                 Self::new(Kind::Conflict, detail)
             }
