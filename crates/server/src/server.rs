@@ -82,12 +82,9 @@ impl Server {
             stall: options.stall_time,
         };
         let hall = Arc::new(Hall::new(connections(options.connections), limits));
-        let (grace, sender) = (options.grace, stop.clone());
+        let grace = options.grace;
         threads.spawn(async move {
-            Arc::clone(&hall).serve(listener, router, stops, grace).await;
-            // Whoever is still there is cut off, and has gone when the threads end.
-            sender.send_if_modified(|now| std::mem::replace(now, Stop::Now) < Stop::Now);
-            hall.cut().await;
+            hall.serve(listener, router, stops, grace).await;
             let _ = tell.send(());
         });
         threads.spawn(notify::keep_watchdog());
