@@ -115,7 +115,7 @@ fn who_stands_by_supervises_at_once_when_nobody_does() {
     assert!(matches!(refused, PoolError::Supervised { .. }), "{refused:?}");
     assert_eq!(end_of(&pool.submit(Task::new("double", b"4")).unwrap()), b"8");
     pool.stop(LIMIT).unwrap();
-    let wrong = Pool::stand_by(&runtime, kinds(), PoolOptions::new().workers(2..=1)).unwrap_err();
+    let wrong = Pool::stand_by(&runtime, kinds(), PoolOptions::new().workers(0..=0)).unwrap_err();
     assert!(matches!(wrong, PoolError::Option { .. }), "{wrong:?}");
     let program = options(&stage).command("/nowhere/at/all", Vec::<String>::new());
     let wrong = Pool::stand_by(&runtime, kinds(), program).unwrap_err();

@@ -10,6 +10,7 @@ use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
@@ -17,6 +18,7 @@ use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::resonance::Resonance;
 use crate::serve::Serve;
+use crate::sigils::Sigils;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
@@ -75,9 +77,11 @@ pub(crate) enum Command {
     Top(Top),
     Metrics(Metrics),
     Workers(Workers),
+    Jobs(Jobs),
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
+    Sigils(Sigils),
     Cascade(Cascade),
     Serve(Serve),
     Doctor(Doctor),
@@ -133,9 +137,11 @@ impl Cli {
             Command::Top(c) => c.run(globals),
             Command::Metrics(c) => c.run(globals),
             Command::Workers(c) => c.run(globals),
+            Command::Jobs(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),
+            Command::Sigils(c) => c.run(globals),
             Command::Cascade(c) => c.run(),
             Command::Serve(c) => c.run(globals),
             Command::Doctor(c) => c.run(),

@@ -2,13 +2,14 @@
 //!
 //! A request that need not wait is done at once on the thread that runs it, by a participant that waits for no room.
 //! What has to wait (for room in a full table, for the store) is done on a blocking thread; how many may wait at
-//! once is bounded, and who comes then is told to come again.
+//! once is bounded, and who comes then waits for a thread first, and is told to come again when none was free in time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use commonhold::{Error, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::problem::{Kind, Problem};
 
@@ -139,12 +140,12 @@ impl Desk {
     /// Works on a blocking thread.
     ///
     /// # Errors
-    /// What `work` returns; [`Kind::Unavailable`] when too many wait already.
+    /// What `work` returns; [`Kind::Unavailable`] when too many wait for too long.
     pub async fn blocking<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        let permit = self.permit()?;
+        let permit = self.permit().await?;
         let thread = tokio::task::spawn_blocking(move || {
             let done = work();
             drop(permit);
@@ -159,8 +160,9 @@ impl Desk {
         }
     }
 
-    fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| {
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let permit = timeout(self.room_wait, Arc::clone(&self.waiting).acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(|| {
             let detail = "too many requests wait for room or for the store; try again";
             Problem::new(Kind::Unavailable, detail).retry_after(1)
         })

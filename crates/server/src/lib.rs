@@ -13,6 +13,7 @@ mod hall;
 mod layers;
 pub mod logging;
 mod notify;
+pub mod openapi;
 pub mod options;
 mod parts;
 pub mod problem;
