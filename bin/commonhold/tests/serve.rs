@@ -31,7 +31,12 @@ struct Daemon {
 impl Daemon {
     /// Starts one on a port of its own, in a process group of its own; it serves when this returns.
     fn start(world: &World, arguments: &[&str]) -> Self {
-        let all = [&["serve", "--listen", "127.0.0.1:0", "--json-log"], arguments].concat();
+        let mut all = [&["serve", "--listen", "127.0.0.1:0", "--json-log"], arguments].concat();
+        let small = world.text_path("small.toml");
+        if !arguments.contains(&"--config") {
+            std::fs::write(&small, "[serve]\nsigils = 256\n").unwrap();
+            all.extend(["--config", &small]);
+        }
         let mut command = world.command(&all);
         command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -267,7 +272,7 @@ fn what_cannot_start_is_one_line() {
 fn the_file_says_how() {
     let world = World::with_counters();
     let file = world.text_path("commonhold.toml");
-    std::fs::write(&file, "[serve]\nworkers = 0\nbody_bytes = 10\n").unwrap();
+    std::fs::write(&file, "[serve]\nsigils = 256\nworkers = 0\nbody_bytes = 10\n").unwrap();
     let daemon = Daemon::start(&world, &["--config", &file]);
     assert!(daemon.children().is_empty());
     let large =
@@ -291,8 +296,11 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
     let file = world.text_path("commonhold.toml");
     // Room for all of them, and for fewer: those that are idle longest make room.
     for connections in [12_000, 1_000] {
-        std::fs::write(&file, format!("[serve]\nworkers = 0\nconnections = {connections}\n"))
-            .unwrap();
+        std::fs::write(
+            &file,
+            format!("[serve]\nsigils = 256\nworkers = 0\nconnections = {connections}\n"),
+        )
+        .unwrap();
         let daemon =
             Daemon::start(&world, &["--config", &file, "--log", "info,commonhold::request=off"]);
         let many = 10_000.min(raise_descriptors().saturating_sub(500));

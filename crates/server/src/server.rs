@@ -70,7 +70,8 @@ impl Server {
         let started = parts::start(&options)?;
         let mut limits = AppOptions { needs_token: token.is_some(), ..AppOptions::default() };
         limits.task_wait = limits.task_wait.min(options.request_time);
-        let parts = Parts { runtime: started.runtime, pool: started.pool, options: limits };
+        let parts::Started { runtime, pool, sigils } = started;
+        let parts = Parts { runtime, pool, sigils, options: limits };
         let app = Arc::new(App::new(parts));
         let rules = Rules::new(&options, token, Hosts::new(address));
         let router = rules.guard(routes::router(Arc::clone(&app)));

@@ -41,6 +41,7 @@ impl World {
         let mut options = ServerOptions::new(self.config());
         options.listen.set_port(0);
         options.pool = None;
+        options.sigils = 256;
         options
     }
 
