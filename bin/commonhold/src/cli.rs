@@ -17,6 +17,8 @@ use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::resonance::Resonance;
+use crate::serve::Serve;
+use crate::sigils::Sigils;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
@@ -79,7 +81,9 @@ pub(crate) enum Command {
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
+    Sigils(Sigils),
     Cascade(Cascade),
+    Serve(Serve),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -137,7 +141,9 @@ impl Cli {
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),
+            Command::Sigils(c) => c.run(globals),
             Command::Cascade(c) => c.run(),
+            Command::Serve(c) => c.run(globals),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }

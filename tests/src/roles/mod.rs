@@ -68,6 +68,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "reaped" => adverse::reaped(segment),
         "press" => pools::press(segment, rest),
         "relay" => guarded::relay(segment, rest),
+        "stand-by" => pools::stand_by(segment, rest),
         "start-stop" => pools::start_stop(segment, rest),
         "reload" => schedule::reload(segment, rest),
         "schedule" => schedule::schedule(segment, rest),
