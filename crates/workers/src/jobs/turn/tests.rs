@@ -221,10 +221,13 @@ fn an_interval_goes_on_in_another_making_of_the_segment() {
 #[test]
 fn a_paused_job_runs_when_asked_for_and_misses_nothing() {
     for schedule in [cron("*/10 * * * * *"), every(10_000)] {
-        let mut scene = Scene::new(schedule);
+        let mut scene = Scene::new(schedule.clone());
         scene.job.pause();
-        scene.time.pass(35 * SECOND);
+        let now = scene.time.pass(35 * SECOND);
         assert!(!scene.look());
+        scene.job.resume(&schedule, &now);
+        assert!(!scene.look(), "a pause is no miss");
+        scene.job.pause();
         scene.job.asked = true;
         assert!(scene.look());
         assert!(!scene.look(), "asked for once");
