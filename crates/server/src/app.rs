@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use commonhold::systems::resonance::{GUARD, METRICS_PREFIX, ResonanceNetworks};
+use commonhold::systems::sigils::{SigilError, SigilIdentity, SigilOptions};
 use commonhold::workers::Pool;
 use commonhold::{Error, Guard, GuardOptions, Runtime};
 
@@ -37,6 +38,8 @@ pub struct AppOptions {
     pub waiting: usize,
     /// The most bytes of a body.
     pub body_bytes: usize,
+    /// How sigils fade.
+    pub sigils: SigilOptions,
     /// Whether requests need a bearer token: the OpenAPI document says so.
     pub needs_token: bool,
 }
@@ -50,6 +53,7 @@ impl Default for AppOptions {
             task_wait: Duration::from_secs(25),
             waiting: 64,
             body_bytes: 1 << 20,
+            sigils: SigilOptions::new(),
             needs_token: false,
         }
     }
@@ -60,6 +64,7 @@ impl Default for AppOptions {
 pub struct App {
     desk: Arc<Desk>,
     pool: RwLock<Option<Pool>>,
+    sigils: Option<SigilIdentity>,
     options: AppOptions,
     ready: AtomicBool,
     document: OnceLock<String>,
@@ -77,8 +82,17 @@ impl App {
             Guard::new(handle, GUARD, &options).map(drop)
         });
         let _ = desk.with(|handle| ResonanceNetworks::new(handle).map(drop));
+        let sigils = options.sigils.clone();
+        let sigils = match SigilIdentity::open(desk.runtime(), sigils) {
+            Ok(sigils) => Some(sigils),
+            Err(SigilError::NoTable(_)) => None,
+            Err(error) => {
+                tracing::warn!(why = %error, "there are no sigils; their routes answer 404");
+                None
+            }
+        };
         let (pool, ready) = (RwLock::new(pool), AtomicBool::new(false));
-        Self { desk, pool, options, ready, document: OnceLock::new() }
+        Self { desk, pool, sigils, options, ready, document: OnceLock::new() }
     }
 
     /// The segment.
@@ -91,6 +105,12 @@ impl App {
     #[must_use]
     pub fn desk(&self) -> &Arc<Desk> {
         &self.desk
+    }
+
+    /// The sigils, if the segment has their tables. Who runs the daemon starts and stops their jobs.
+    #[must_use]
+    pub fn sigils(&self) -> Option<&SigilIdentity> {
+        self.sigils.as_ref()
     }
 
     /// The limits.
@@ -112,7 +132,7 @@ impl App {
     /// The OpenAPI document of this daemon and its tables, as JSON.
     pub fn document(&self) -> &str {
         self.document.get_or_init(|| {
-            let document = openapi::document(self.runtime().catalogue(), self.options.needs_token);
+            let document = openapi::document(self.runtime().catalogue(), &self.options);
             document.to_string()
         })
     }
