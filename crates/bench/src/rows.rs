@@ -6,6 +6,7 @@ mod guards;
 mod hot;
 mod lag;
 mod pool;
+mod scrape;
 mod single;
 mod torture;
 mod waiting;
@@ -32,4 +33,5 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (12, guards::guards),
     (13, pool::pools),
     (14, lag::coordinator),
+    (15, scrape::scrape),
 ];
