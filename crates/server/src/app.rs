@@ -1,13 +1,15 @@
 //! What all requests share: the segment, the worker pool, and the desk where participants are lent.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use commonhold::systems::resonance::{GUARD, METRICS_PREFIX, ResonanceNetworks};
 use commonhold::workers::Pool;
-use commonhold::{Error, Runtime};
+use commonhold::{Error, Guard, GuardOptions, Runtime};
 
 use crate::desk::Desk;
+use crate::openapi;
 
 /// What the routes work with; the daemon starts it and stops it again.
 #[derive(Debug)]
@@ -60,6 +62,7 @@ pub struct App {
     pool: RwLock<Option<Pool>>,
     options: AppOptions,
     ready: AtomicBool,
+    document: OnceLock<String>,
 }
 
 impl App {
@@ -68,7 +71,14 @@ impl App {
     pub fn new(parts: Parts) -> Self {
         let Parts { runtime, pool, options } = parts;
         let desk = Arc::new(Desk::new(runtime, options.room_wait, options.waiting));
-        Self { desk, pool: RwLock::new(pool), options, ready: AtomicBool::new(false) }
+        // The metrics of the guard are there before somebody takes it; without room for them there are none.
+        let _ = desk.with(|handle| {
+            let options = GuardOptions::new().metrics(METRICS_PREFIX);
+            Guard::new(handle, GUARD, &options).map(drop)
+        });
+        let _ = desk.with(|handle| ResonanceNetworks::new(handle).map(drop));
+        let (pool, ready) = (RwLock::new(pool), AtomicBool::new(false));
+        Self { desk, pool, options, ready, document: OnceLock::new() }
     }
 
     /// The segment.
@@ -97,6 +107,14 @@ impl App {
     /// Takes the worker pool out, to stop it. Requests that need one are told that there is none from now on.
     pub fn take_pool(&self) -> Option<Pool> {
         self.pool.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The OpenAPI document of this daemon and its tables, as JSON.
+    pub fn document(&self) -> &str {
+        self.document.get_or_init(|| {
+            let document = openapi::document(self.runtime().catalogue(), self.options.needs_token);
+            document.to_string()
+        })
     }
 
     /// Whether `/readyz` says yes.

@@ -1,7 +1,8 @@
 //! The hall: all connections of the daemon, how many there may be, and who goes when it is full.
 //!
 //! There is a place for each connection. When none is left, those that have been unused for longest are closed, so that a
-//! newcomer is served however many sit there idle. Where all are at work, a newcomer waits in the kernel's queue.
+//! newcomer is served however many sit there idle. Where all are at work, newcomers wait: one here, the others in the kernel's
+//! queue.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -95,13 +96,13 @@ impl Hall {
         stop: &watch::Receiver<Stop>,
     ) {
         for number in 0.. {
-            let place = self.place().await;
             let stream = loop {
                 match listener.accept().await {
                     Ok((stream, _)) => break stream,
                     Err(error) => self.failed(&error).await,
                 }
             };
+            let place = self.place().await;
             let _ = stream.set_nodelay(true);
             let conn = Arc::new(Conn::new());
             self.conns().insert(number, Arc::clone(&conn));

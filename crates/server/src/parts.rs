@@ -77,18 +77,12 @@ fn there(config: &Config) -> Result<Option<Catalogue>, ServeError> {
     }
 }
 
-/// Workers of this daemon; or the queue alone, where it shall have none or somebody else supervises them.
+/// Workers of this daemon, now or when who supervises them stops or dies; or the queue alone, where it shall have none.
 fn start_pool(runtime: &Arc<Runtime>, options: &ServerOptions) -> Result<Option<Pool>, ServeError> {
-    let attach = || Pool::attach(runtime, options.kinds.clone());
     let pool = match &options.pool {
-        None => attach(),
-        Some(pool) => match Pool::start(runtime, options.kinds.clone(), pool.clone()) {
-            Err(PoolError::Supervised { pid }) => {
-                tracing::info!(pid, "another process supervises the segment's workers");
-                attach()
-            }
-            started => started,
-        },
+        None => Pool::attach(runtime, options.kinds.clone()),
+        // The first daemon supervises; the next ones stand by.
+        Some(pool) => Pool::stand_by(runtime, options.kinds.clone(), pool.clone()),
     };
     match pool {
         Ok(pool) => Ok(Some(pool)),

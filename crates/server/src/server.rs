@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use commonhold::admin;
 use commonhold::core::Space;
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
@@ -25,6 +26,8 @@ use crate::{notify, parts, routes};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// Descriptors that are kept for other things than connections: the store's files, workers, threads.
+const OTHER_DESCRIPTORS: u32 = 256;
 /// How long a stop in a hurry still waits for each thing.
 const HURRIED: Duration = Duration::from_secs(1);
 /// How long threads that wait for others are waited for.
@@ -78,7 +81,7 @@ impl Server {
             idle: options.idle_time,
             stall: options.stall_time,
         };
-        let hall = Arc::new(Hall::new(options.connections, limits));
+        let hall = Arc::new(Hall::new(connections(options.connections), limits));
         let (grace, sender) = (options.grace, stop.clone());
         threads.spawn(async move {
             Arc::clone(&hall).serve(listener, router, stops, grace).await;
@@ -89,6 +92,8 @@ impl Server {
         });
         threads.spawn(notify::keep_watchdog());
         app.set_ready(true);
+        let segment = app.runtime().path().map(|path| path.display().to_string());
+        tracing::info!(%address, segment = segment.unwrap_or_default(), "serving");
         notify::ready(&format!("serving at http://{address}"));
         let drain_time = options.drain_time;
         let running = Running { threads, app, served, grace, drain_time };
@@ -204,6 +209,21 @@ fn bounded<R: Send + 'static>(
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> ServeError {
     move |error| ServeError::System { what, error }
+}
+
+/// As many connections as there are descriptors for, beside those for other things.
+fn connections(asked: u32) -> u32 {
+    let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return asked };
+    let room =
+        u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(OTHER_DESCRIPTORS).max(1);
+    if room < asked {
+        tracing::warn!(
+            descriptors,
+            connections = room,
+            "fewer connections than asked for: raise the limit of open files"
+        );
+    }
+    asked.min(room)
 }
 
 fn threads(options: &ServerOptions) -> Result<tokio::runtime::Runtime, ServeError> {

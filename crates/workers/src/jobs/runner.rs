@@ -105,6 +105,7 @@ pub(super) struct Runner {
 struct Run {
     job: Arc<Job>,
     number: u64,
+    due_at: i64,
     handle: Handle,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
@@ -207,7 +208,7 @@ impl Runner {
             None => Handle::open(&self.space)?,
         };
         let by = Claimer { participant: handle.entry_index().into(), process: self.process };
-        let number = seen.runs + 1;
+        let (number, due_at) = (seen.runs + 1, seen.due_at.0);
         let claimed = {
             let own = Table::<StoredJob, _>::new(&handle, JOBS)?;
             change(&own, &job.name, |stored| stored.claim(seen, schedule, &self.now(), &by))?
@@ -218,7 +219,7 @@ impl Runner {
         }
         let (job, clock) = (Arc::clone(job), Arc::clone(&self.clock));
         let shared = Arc::clone(&self.shared);
-        self.start(table, Run { job, number, handle, clock, shared })?;
+        self.start(table, Run { job, number, due_at, handle, clock, shared })?;
         Ok(Duration::ZERO)
     }
 
@@ -286,7 +287,12 @@ impl Run {
 
     fn work(&self) -> (JobOutcome, String) {
         let name = &self.job.name;
-        let context = JobContext { name, number: self.number, stopping: &self.shared.stopping };
+        let context = JobContext {
+            name,
+            number: self.number,
+            due_at: self.due_at,
+            stopping: &self.shared.stopping,
+        };
         match catch_unwind(AssertUnwindSafe(|| (self.job.work)(&context))) {
             Ok(Ok(said)) => (JobOutcome::Ok, said),
             Ok(Err(why)) => (JobOutcome::Failed, why),
