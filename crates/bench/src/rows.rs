@@ -4,6 +4,7 @@ mod durable;
 mod growth;
 mod guards;
 mod hot;
+mod http;
 mod lag;
 mod pool;
 mod scrape;
@@ -34,4 +35,5 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (13, pool::pools),
     (14, lag::coordinator),
     (15, scrape::scrape),
+    (16, http::sigils),
 ];
