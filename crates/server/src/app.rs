@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use commonhold::systems::resonance::{GUARD, METRICS_PREFIX, ResonanceNetworks};
+use commonhold::systems::sigils::SigilIdentity;
 use commonhold::workers::Pool;
 use commonhold::{Error, Guard, GuardOptions, Runtime};
 
@@ -18,6 +19,8 @@ pub struct Parts {
     pub runtime: Arc<Runtime>,
     /// The worker pool, if the segment has the tables of a queue.
     pub pool: Option<Pool>,
+    /// The sigils, if the segment has their tables.
+    pub sigils: Option<SigilIdentity>,
     /// Limits.
     pub options: AppOptions,
 }
@@ -60,6 +63,7 @@ impl Default for AppOptions {
 pub struct App {
     desk: Arc<Desk>,
     pool: RwLock<Option<Pool>>,
+    sigils: Option<SigilIdentity>,
     options: AppOptions,
     ready: AtomicBool,
     document: OnceLock<String>,
@@ -69,7 +73,7 @@ impl App {
     /// Takes the parts; it is not ready yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { runtime, pool, options } = parts;
+        let Parts { runtime, pool, sigils, options } = parts;
         let desk = Arc::new(Desk::new(runtime, options.room_wait, options.waiting));
         // The metrics of the guard are there before somebody takes it; without room for them there are none.
         let _ = desk.with(|handle| {
@@ -78,7 +82,7 @@ impl App {
         });
         let _ = desk.with(|handle| ResonanceNetworks::new(handle).map(drop));
         let (pool, ready) = (RwLock::new(pool), AtomicBool::new(false));
-        Self { desk, pool, options, ready, document: OnceLock::new() }
+        Self { desk, pool, sigils, options, ready, document: OnceLock::new() }
     }
 
     /// The segment.
@@ -102,6 +106,12 @@ impl App {
     /// Does something with the worker pool; `None` when there is none, or it was taken to be stopped.
     pub fn with_pool<R>(&self, work: impl FnOnce(&Pool) -> R) -> Option<R> {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
+    }
+
+    /// The sigils; `None` when the segment lacks their tables.
+    #[must_use]
+    pub fn sigils(&self) -> Option<&SigilIdentity> {
+        self.sigils.as_ref()
     }
 
     /// Takes the worker pool out, to stop it. Requests that need one are told that there is none from now on.

@@ -54,9 +54,9 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct Conn {
     born: Instant,
-    /// The state, and since when: milliseconds after `born`, times 4.
+    /// The state, and since when: microseconds after `born`, times 4.
     state: AtomicU64,
-    /// Since when a write has not gone on, in milliseconds after `born` plus 1; 0: it goes on.
+    /// Since when a write has not gone on, in microseconds after `born` plus 1; 0: it goes on.
     stalled: AtomicU64,
     /// A request's body has not come wholly.
     open_body: AtomicBool,
@@ -79,7 +79,7 @@ impl Conn {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(0)
+        u64::try_from(self.born.elapsed().as_micros()).unwrap_or(0)
     }
 
     fn set(&self, state: State) {
@@ -94,12 +94,12 @@ impl Conn {
             2 => State::Busy,
             _ => State::Lingers,
         };
-        (state, Duration::from_millis(self.now().saturating_sub(word >> 2)))
+        (state, Duration::from_micros(self.now().saturating_sub(word >> 2)))
     }
 
     fn stalled_for(&self) -> Option<Duration> {
         let since = self.stalled.load(Ordering::Acquire).checked_sub(1)?;
-        Some(Duration::from_millis(self.now().saturating_sub(since)))
+        Some(Duration::from_micros(self.now().saturating_sub(since)))
     }
 
     /// For how long nothing of a request has been under way; none while something is.

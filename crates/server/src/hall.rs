@@ -75,17 +75,21 @@ impl Hall {
         grace: Duration,
     ) {
         let janitor = tokio::spawn(Arc::clone(&self).clean());
+        let (tell, told) = watch::channel(Stop::Not);
         let mut begins = stop.clone();
         tokio::select! {
-            () = self.accept(&listener, &router, &stop) => {}
+            () = self.accept(&listener, &router, &told) => {}
             () = reached(&mut begins, Stop::Gently) => {}
         }
         drop(listener);
+        tell.send_replace(Stop::Gently);
         tokio::select! {
             () = self.empty() => {}
-            () = sleep(grace) => tracing::warn!("requests were still under way after the grace and are cut off"),
+            () = sleep(grace) => tracing::warn!("requests under way are cut off: the grace is over"),
             () = reached(&mut stop, Stop::Now) => {}
         }
+        tell.send_replace(Stop::Now);
+        let _ = timeout(CUT, self.empty()).await;
         janitor.abort();
     }
 
@@ -163,11 +167,6 @@ impl Hall {
     /// Waits until nobody is there.
     async fn empty(&self) {
         let _ = self.places.acquire_many(self.size).await;
-    }
-
-    /// Waits a moment until nobody is there.
-    pub(crate) async fn cut(&self) {
-        let _ = timeout(CUT, self.empty()).await;
     }
 }
 

@@ -28,3 +28,8 @@ pub use logging::Log;
 pub use options::ServerOptions;
 pub use problem::{Kind, Problem};
 pub use server::Server;
+
+/// The example of the page about the daemon.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/serve.md")]
+pub struct ServePage;

@@ -70,7 +70,8 @@ impl Server {
         let started = parts::start(&options)?;
         let mut limits = AppOptions { needs_token: token.is_some(), ..AppOptions::default() };
         limits.task_wait = limits.task_wait.min(options.request_time);
-        let parts = Parts { runtime: started.runtime, pool: started.pool, options: limits };
+        let parts::Started { runtime, pool, sigils } = started;
+        let parts = Parts { runtime, pool, sigils, options: limits };
         let app = Arc::new(App::new(parts));
         let rules = Rules::new(&options, token, Hosts::new(address));
         let router = rules.guard(routes::router(Arc::clone(&app)));
@@ -82,12 +83,9 @@ impl Server {
             stall: options.stall_time,
         };
         let hall = Arc::new(Hall::new(connections(options.connections), limits));
-        let (grace, sender) = (options.grace, stop.clone());
+        let grace = options.grace;
         threads.spawn(async move {
-            Arc::clone(&hall).serve(listener, router, stops, grace).await;
-            // Whoever is still there is cut off, and has gone when the threads end.
-            sender.send_if_modified(|now| std::mem::replace(now, Stop::Now) < Stop::Now);
-            hall.cut().await;
+            hall.serve(listener, router, stops, grace).await;
             let _ = tell.send(());
         });
         threads.spawn(notify::keep_watchdog());

@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use common::{Client, World, eventually, get};
+use common::{Client, RECORD, World, eventually, get, hang};
 
 const SHORT: Duration = Duration::from_millis(200);
 const TOKEN: &str = "0123456789abcdef-token";
@@ -17,20 +17,6 @@ const TOKEN: &str = "0123456789abcdef-token";
 fn is_served(address: SocketAddr) {
     assert_eq!(get(address, "/healthz").status, 200);
     get(address, "/no-such-route").problem(404);
-}
-
-/// Begins a request whose body does not come.
-fn hang(address: SocketAddr) -> Client {
-    let mut client = Client::to(address);
-    client.send(
-        b"PUT /v1/tables/counters/records/k HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-          content-length: 8\r\nexpect: 100-continue\r\n\r\n",
-    );
-    // Who reads the body says so first: the request is under way now.
-    let mut line = [0; 25];
-    std::io::Read::read_exact(&mut client.stream, &mut line).unwrap();
-    assert_eq!(&line, b"HTTP/1.1 100 Continue\r\n\r\n");
-    client
 }
 
 #[test]
@@ -70,7 +56,7 @@ fn a_body_that_does_not_come_is_the_clients_fault() {
     let world = World::new();
     let server = world.serve_with(|options| options.request_time = SHORT);
     let mut slow = hang(server.address());
-    slow.send(b"{\"n\"");
+    slow.send(&RECORD[..4]);
     let answer = slow.answer();
     answer.problem(408);
     is_served(server.address());
@@ -200,7 +186,7 @@ fn a_newcomer_takes_the_place_of_who_is_idle_longest() {
     for _ in 0..100 {
         is_served(server.address());
     }
-    busy.send(b"{\"n\": 1}");
+    busy.send(RECORD);
     assert!(busy.answer().status < 300, "who is at work keeps his place");
 }
 
@@ -211,10 +197,10 @@ fn where_all_are_at_work_a_newcomer_waits() {
     let (mut first, mut second) = (hang(server.address()), hang(server.address()));
     let mut newcomer = Client::to(server.address());
     newcomer.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    first.send(b"{\"n\": 1}");
+    first.send(RECORD);
     assert!(first.answer().status < 300);
     assert_eq!(newcomer.answer().status, 200);
-    second.send(b"{\"n\": 1}");
+    second.send(RECORD);
     assert!(second.answer().status < 300);
 }
 
@@ -227,7 +213,7 @@ fn too_many_requests_are_told_to_come_again() {
     refused.problem(503);
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(get(server.address(), "/healthz").status, 200);
-    busy.send(b"{\"n\": 1}");
+    busy.send(RECORD);
     assert!(busy.answer().status < 300);
     assert_eq!(get(server.address(), "/metrics").status, 200);
 }

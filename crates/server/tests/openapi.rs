@@ -65,7 +65,8 @@ fn every_reference_leads_somewhere() {
     let mut count = 0;
     each(&document, &mut |value| {
         if let Some(to) = value.get("$ref").and_then(Value::as_str) {
-            let pointer = to.strip_prefix('#').unwrap_or_else(|| panic!("{to} leaves the document"));
+            let pointer =
+                to.strip_prefix('#').unwrap_or_else(|| panic!("{to} leaves the document"));
             assert!(document.pointer(pointer).is_some(), "{to} leads nowhere");
             count += 1;
         }
@@ -82,7 +83,10 @@ fn every_operation_has_an_id_of_its_own_and_says_how_it_is_refused() {
             assert!(METHODS.contains(&method.as_str()), "{method} {path}");
             let id = operation["operationId"].as_str().unwrap();
             assert!(ids.insert(id.to_owned()), "{id} stands twice");
-            assert!(operation["summary"].as_str().is_some_and(|s| !s.is_empty()), "{method} {path}");
+            assert!(
+                operation["summary"].as_str().is_some_and(|s| !s.is_empty()),
+                "{method} {path}"
+            );
             let responses = operation["responses"].as_object().unwrap();
             assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path}");
             for status in ["400", "406", "503"] {
@@ -104,7 +108,8 @@ fn every_operation_has_an_id_of_its_own_and_says_how_it_is_refused() {
 #[test]
 fn a_token_is_asked_for_where_it_is_needed() {
     let catalogue = config().catalogue(None).unwrap();
-    let (open, closed) = (openapi::document(&catalogue, false), openapi::document(&catalogue, true));
+    let (open, closed) =
+        (openapi::document(&catalogue, false), openapi::document(&catalogue, true));
     assert_eq!((open.get("security"), &closed["security"]), (None, &json!([{"bearer": []}])));
     let responses = |d: &Value, path: &str| d["paths"][path]["get"]["responses"].clone();
     assert!(responses(&closed, "/v1/tables").get("401").is_some());
@@ -130,7 +135,10 @@ fn tables_have_schemas_of_their_own() {
     let path = &document["paths"]["/v1/tables/all/records/{key}"];
     let body = &path["put"]["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(body["$ref"], "#/components/schemas/all.put");
-    assert_eq!(schemas["all.put"]["properties"]["fields"]["$ref"], "#/components/schemas/all.fields");
+    assert_eq!(
+        schemas["all.put"]["properties"]["fields"]["$ref"],
+        "#/components/schemas/all.fields"
+    );
     let system = document["paths"]["/v1/tables/resonance_nodes/records/{key}"].as_object().unwrap();
     assert_eq!(system.keys().collect::<Vec<_>>(), ["get"], "only read");
 }
@@ -176,7 +184,10 @@ fn answers_keep_to_their_schemas() {
     check("Table", &tables["tables"][0]);
     check("TableField", &tables["tables"][0]["fields"][0]);
     check("Health", &served.get("/healthz").json());
-    check("ResonanceNode", &served.send("POST", "/v1/resonance/nodes", r#"{"frequency":1}"#).json());
+    check(
+        "ResonanceNode",
+        &served.send("POST", "/v1/resonance/nodes", r#"{"frequency":1}"#).json(),
+    );
     let body = r#"{"query":{"customer":"c"},"update":{"cap":1}}"#;
     check("Updated", &served.send("POST", "/v1/customers/cap-and-access", body).json());
 }

@@ -14,9 +14,11 @@
 //! **Crash.** An encode killed before it returned leaves a sigil that nobody knows of, which fades, or nothing, and one
 //! number less. What an encode that returned had made stays linked with its equals.
 
+mod encode;
 mod error;
 mod id;
 mod identity;
+mod jobs;
 mod links;
 mod metrics;
 mod options;
@@ -29,6 +31,7 @@ mod upkeep;
 pub use error::SigilError;
 pub use id::SigilId;
 pub use identity::{IDS, Sigil, SigilIdentity};
+pub use jobs::{CRYSTALLIZE, DECAY};
 pub use links::Link;
 pub use options::{Now, SigilOptions};
 pub use payload::{DEPTH_MAX, Payload};

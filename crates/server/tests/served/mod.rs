@@ -77,7 +77,7 @@ impl Served {
 
     pub fn of(config: Config, options: AppOptions) -> Self {
         let segment = Arc::new(Runtime::open(config).unwrap());
-        Self::with(Parts { runtime: segment, pool: None, options })
+        Self::with(Parts { runtime: segment, pool: None, sigils: None, options })
     }
 
     pub fn with(parts: Parts) -> Self {

@@ -1,6 +1,7 @@
 //! Why a sigil was not made, found or changed.
 
 use commonhold_runtime::Error;
+use commonhold_workers::jobs::JobsError;
 
 use super::id::SigilId;
 use super::payload::DEPTH_MAX;
@@ -83,6 +84,9 @@ pub enum SigilError {
         /// Which of its fields.
         what: &'static str,
     },
+    /// The jobs.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] Error),

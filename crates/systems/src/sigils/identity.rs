@@ -3,23 +3,22 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use commonhold_runtime::core::Inserted;
 use commonhold_runtime::core::commit::Committed;
 use commonhold_runtime::core::directory::Descriptor;
 use commonhold_runtime::core::metrics::MetricRef;
 use commonhold_runtime::core::read::Snapshot;
 use commonhold_runtime::core::schema::DecodeError;
 use commonhold_runtime::core::space::Space;
-use commonhold_runtime::{Error, Handle, RecordRef, Runtime, UpdateError};
+use commonhold_runtime::{Handle, Runtime, UpdateError};
 use serde::{Serialize, Serializer};
 
 use super::error::SigilError;
-use super::id::{SigilId, state_key};
+use super::id::SigilId;
+use super::jobs::Started;
 use super::links::{Link, read_links};
 use super::metrics::SigilMetrics;
 use super::options::SigilOptions;
-use super::payload::Payload;
-use super::records::{Front, SIGILS, Stored, Tables};
+use super::records::{Front, Tables};
 
 /// The allocator of sigils' numbers.
 pub const IDS: &str = "sigils";
@@ -27,9 +26,7 @@ pub const IDS: &str = "sigils";
 /// So many participants are kept for the next who needs one.
 const IDLE_MAX: usize = 64;
 /// A new sigil's strength, and that of one that was just recalled.
-const FULL_STRENGTH: f64 = 1.0;
-/// No links.
-const NO_LINKS: &str = "{}";
+pub(super) const FULL_STRENGTH: f64 = 1.0;
 
 /// A sigil as it was when it was looked at. Times are microseconds since 1970.
 #[derive(Debug, Clone, Serialize)]
@@ -60,7 +57,7 @@ pub struct Sigil {
     /// The version of its record.
     pub version: u64,
     #[serde(skip)]
-    commit: Option<Committed>,
+    pub(super) commit: Option<Committed>,
 }
 
 fn as_json<S: Serializer>(payload: &str, to: S) -> Result<S::Ok, S::Error> {
@@ -73,7 +70,7 @@ fn as_json<S: Serializer>(payload: &str, to: S) -> Result<S::Ok, S::Error> {
 pub(super) struct Shared {
     space: Arc<Space>,
     pub(super) tables: Tables,
-    ids: Descriptor,
+    pub(super) ids: Descriptor,
     pub(super) metrics: SigilMetrics,
     pub(super) options: SigilOptions,
     /// Those that nobody uses just now.
@@ -91,6 +88,7 @@ impl std::fmt::Debug for Shared {
 pub struct SigilIdentity {
     pub(super) shared: Arc<Shared>,
     room_wait: Duration,
+    pub(super) started: Started,
 }
 
 /// Why a change of a record was not made.
@@ -118,7 +116,7 @@ impl SigilIdentity {
     /// a configuration).
     ///
     /// # Errors
-    /// [`SigilError::NoTable`], [`SigilError::OtherTable`], [`SigilError::Option`]; [`Error::Participants`].
+    /// [`SigilError::NoTable`], [`SigilError::OtherTable`], [`SigilError::Option`]; [`commonhold_runtime::Error::Participants`].
     pub fn open(runtime: &Runtime, options: SigilOptions) -> Result<Self, SigilError> {
         options.check()?;
         let space = Arc::clone(runtime.space());
@@ -127,13 +125,18 @@ impl SigilIdentity {
         let (ids, metrics) = (handle.register_ids(IDS)?, SigilMetrics::register(&handle)?);
         let (room_wait, idle) = (options.room_wait, Mutex::new(vec![handle]));
         let shared = Arc::new(Shared { space, tables, ids, metrics, options, idle });
-        Ok(Self { shared, room_wait })
+        Ok(Self { shared, room_wait, started: Started::default() })
     }
 
     /// The same sigils, for operations that wait at most `limit` for room and for the store to cover an id.
     #[must_use]
     pub fn waiting(&self, limit: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), room_wait: limit }
+        Self { room_wait: limit, ..self.clone() }
+    }
+
+    /// The same sigils, for a job: it does not keep the jobs alive that it is one of.
+    pub(super) fn without_jobs(&self) -> Self {
+        Self { started: Started::default(), ..self.clone() }
     }
 
     /// The most bytes of a canonical payload.
@@ -164,198 +167,6 @@ impl SigilIdentity {
 
     pub(super) fn now(&self) -> i64 {
         self.shared.options.now.get()
-    }
-
-    /// Remembers `payload`: a new sigil, whether an equal one is there or not. Each of several of the same state names
-    /// the one before.
-    ///
-    /// # Errors
-    /// [`SigilError::NotJson`], [`SigilError::TooDeep`], [`SigilError::TooLarge`]; [`Error::Full`] when there is no room;
-    /// [`Error::Timeout`] when the store does not cover more ids.
-    ///
-    /// # Examples
-    /// ```
-    /// # use commonhold_runtime::{Config, Runtime};
-    /// # use commonhold_systems::sigils::{self, SigilCapacity, SigilIdentity, SigilOptions};
-    /// let small = SigilCapacity { sigils: 100, ..SigilCapacity::default() };
-    /// let runtime = Runtime::open(sigils::configure(Config::ephemeral(), &small))?;
-    /// let memory = SigilIdentity::open(&runtime, SigilOptions::new())?;
-    /// let first = memory.encode_sigil_memory(r#"{"tone": 440, "of": "dawn"}"#)?;
-    /// assert_eq!(first.payload, r#"{"of":"dawn","tone":440}"#);
-    /// let second = memory.encode_sigil_memory(r#"{"of": "dawn", "tone": 440}"#)?;
-    /// assert_eq!((second.id.state, second.twin), (first.id.state, Some(first.id)));
-    /// assert_eq!(memory.recall(first.id)?.recalls, 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn encode_sigil_memory<'a>(
-        &self,
-        payload: impl Into<Payload<'a>>,
-    ) -> Result<Sigil, SigilError> {
-        self.encode(payload.into(), None)
-    }
-
-    /// Like [`SigilIdentity::encode_sigil_memory`], as a sigil that belongs to the resonance node `node`. That the node
-    /// is there is not looked at.
-    ///
-    /// # Errors
-    /// As [`SigilIdentity::encode_sigil_memory`].
-    pub fn encode_for_node<'a>(
-        &self,
-        payload: impl Into<Payload<'a>>,
-        node: u64,
-    ) -> Result<Sigil, SigilError> {
-        self.encode(payload.into(), Some(node))
-    }
-
-    fn encode(&self, payload: Payload<'_>, node: Option<u64>) -> Result<Sigil, SigilError> {
-        let text = payload.canonical()?;
-        let (bytes, limit) = (text.len(), self.payload_limit());
-        if bytes > limit as usize {
-            return Err(SigilError::TooLarge { bytes, limit });
-        }
-        self.with(|handle| {
-            let number = handle.next_id(&self.shared.ids, handle.room_wait())?;
-            let id = SigilId::of(&text, number);
-            let (front, twin, commit) = self.insert(handle, id, &text, node)?;
-            // A sigil that is there is there, counted or not.
-            let _ = handle.count(self.shared.metrics.encoded, 1);
-            Ok(Sigil {
-                id,
-                strength: front.strength,
-                half_life_s: front.half_life_s,
-                recalls: 0,
-                permanent: false,
-                created_at: front.created_at,
-                touched_at: front.touched_at,
-                twin,
-                node,
-                links: Vec::new(),
-                version: commit.version,
-                commit: Some(commit),
-                payload: text,
-            })
-        })
-    }
-
-    /// Inserts the sigil, and makes it the newest of its state. It is there before anything names it, so what names a
-    /// sigil that is not there names one that was swept.
-    fn insert(
-        &self,
-        handle: &Handle,
-        id: SigilId,
-        payload: &str,
-        node: Option<u64>,
-    ) -> Result<(Front, Option<SigilId>, Committed), SigilError> {
-        let (tables, now) = (&self.shared.tables, self.now());
-        let front = Front {
-            strength: FULL_STRENGTH,
-            strength_at: now,
-            half_life_s: self.shared.options.half_life.as_secs_f64(),
-            created_at: now,
-            touched_at: now,
-            recalls: 0,
-            permanent: false,
-            node: node.unwrap_or(0),
-        };
-        let mut newest = self.newest(handle, id.state)?;
-        let mut twin = self.living(handle, newest)?;
-        let mut record = Vec::with_capacity(payload.len() + 160);
-        let name = twin.map(SigilId::key);
-        let name = name.as_ref().map_or("", |name| name.as_str());
-        tables.encode(&Stored { front, twin: name, links: NO_LINKS, payload }, &mut record)?;
-        let mut commit = match handle.insert(tables.sigils, id.key().as_str(), &record)? {
-            Inserted::Committed(commit) => commit,
-            Inserted::Exists(_) => {
-                let (table, key) = (SIGILS.to_owned(), id.to_string());
-                return Err(Error::Exists { table, key }.into());
-            }
-        };
-        loop {
-            match self.become_newest(handle, id, newest) {
-                Ok(true) => return Ok((front, twin, commit)),
-                Ok(false) => {}
-                Err(e) => {
-                    // Without its place among its equals it is not wanted; nobody has its id yet.
-                    let _ = handle.delete_at(tables.sigils, commit.record, |_| Ok::<(), ()>(()));
-                    return Err(e);
-                }
-            }
-            newest = self.newest(handle, id.state)?;
-            let other = self.living(handle, newest)?;
-            if other != twin {
-                twin = other;
-                if let Some(made) = self.set_twin(handle, commit.record, twin)? {
-                    commit = made;
-                }
-            }
-        }
-    }
-
-    /// The newest sigil of a state, as the table says.
-    pub(super) fn newest(
-        &self,
-        handle: &Handle,
-        state: u64,
-    ) -> Result<Option<SigilId>, SigilError> {
-        let (states, key) = (self.shared.tables.states, state_key(state));
-        let Some(record) = handle.locate(states, key.as_str())? else { return Ok(None) };
-        let read = handle.read_at(states, record, |seen| read_newest(&seen.payload))?;
-        Ok(read.flatten())
-    }
-
-    /// `id`, if that sigil is there.
-    pub(super) fn living(
-        &self,
-        handle: &Handle,
-        id: Option<SigilId>,
-    ) -> Result<Option<SigilId>, SigilError> {
-        let Some(id) = id else { return Ok(None) };
-        let there = handle.locate(self.shared.tables.sigils, id.key().as_str())?;
-        Ok(there.map(|_| id))
-    }
-
-    /// Makes `id` the newest of its state in the place of `before`; false when something else is the newest by now.
-    fn become_newest(
-        &self,
-        handle: &Handle,
-        id: SigilId,
-        before: Option<SigilId>,
-    ) -> Result<bool, SigilError> {
-        let (states, key) = (self.shared.tables.states, state_key(id.state));
-        let Some(record) = handle.locate(states, key.as_str())? else {
-            let mut next = Vec::with_capacity(40);
-            write_newest(id, &mut next);
-            let inserted = handle.insert(states, key.as_str(), &next)?;
-            return Ok(matches!(inserted, Inserted::Committed(_)));
-        };
-        let made = handle.update_at(states, record, |current, next| {
-            if read_newest(current) != before {
-                return Err(());
-            }
-            write_newest(id, next);
-            Ok(())
-        });
-        match made {
-            Ok(made) => Ok(made.is_some()),
-            Err(UpdateError::Refused(())) => Ok(false),
-            Err(UpdateError::Failed(e)) => Err(e.into()),
-        }
-    }
-
-    fn set_twin(
-        &self,
-        handle: &Handle,
-        record: RecordRef,
-        twin: Option<SigilId>,
-    ) -> Result<Option<Committed>, SigilError> {
-        let tables = &self.shared.tables;
-        let name = twin.map(SigilId::key);
-        let name = name.as_ref().map_or("", |name| name.as_str());
-        let made = handle.update_at(tables.sigils, record, |current, next| {
-            let now = tables.decode(current)?;
-            Ok::<(), Stop>(tables.encode(&Stored { twin: name, ..now }, next)?)
-        });
-        settle(made)
     }
 
     /// Touches a sigil: its strength is full again, and the recall is counted, as one commit.
@@ -412,7 +223,7 @@ impl SigilIdentity {
     /// Waits until the store has what made `sigil` what it is: the encode or recall that returned it.
     ///
     /// # Errors
-    /// [`Error::Timeout`] with the store's last error when `limit` passed first; the sigil stays, and is stored as
+    /// [`commonhold_runtime::Error::Timeout`] with the store's last error when `limit` passed first; the sigil stays, and is stored as
     /// soon as the store can.
     pub fn wait_durable(&self, sigil: &Sigil, limit: Duration) -> Result<(), SigilError> {
         let Some(commit) = &sigil.commit else { return Ok(()) };
@@ -487,18 +298,4 @@ pub(super) fn settle(
         Err(UpdateError::Refused(Stop::Failed(e))) => Err(e),
         Err(UpdateError::Failed(e)) => Err(e.into()),
     }
-}
-
-/// What a record of states says; nothing when somebody else wrote it.
-pub(super) fn read_newest(payload: &[u8]) -> Option<SigilId> {
-    let text = commonhold_runtime::core::schema::Decoder::new(payload).text(u32::MAX).ok()?;
-    text.parse().ok()
-}
-
-pub(super) fn write_newest(id: SigilId, out: &mut Vec<u8>) {
-    let key = id.key();
-    let text = key.as_str();
-    // An id always fits into its field.
-    let mut out = commonhold_runtime::core::schema::Encoder::new(out);
-    let _ = out.text(text, text.len() as u32);
 }

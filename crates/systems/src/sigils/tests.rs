@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commonhold_runtime::core::hash::fnv1a_64;
 use commonhold_runtime::metrics::SampleValue;
 use commonhold_runtime::{Config, DynamicTable, Error, Runtime, TableConfig};
+use commonhold_workers::jobs;
 use proptest::prelude::*;
 
 use super::*;
@@ -375,6 +376,40 @@ fn metrics_are_there_from_the_start_and_move() {
     assert_eq!(names.map(|name| scene.metric(name, "")), [2.0, 2.0, 3.0, 4.0, 1.0, 2.0]);
     let gauges = ["fading", "permanent"].map(|kind| scene.metric("commonhold_sigils", kind));
     assert_eq!(gauges, [0.0, 1.0]);
+}
+
+#[test]
+fn jobs_are_started_and_stopped() {
+    let capacity = SigilCapacity { sigils: 10, ..SigilCapacity::default() };
+    let config = configure(Config::ephemeral().participants(16), &capacity);
+    let runtime = Runtime::open(jobs::configure(config)).unwrap();
+    let memory = SigilIdentity::open(&runtime, SigilOptions::new()).unwrap();
+    memory.stop(LIMIT).unwrap();
+    memory.start(&runtime).unwrap();
+    memory.clone().start(&runtime).unwrap();
+    for name in [CRYSTALLIZE, DECAY] {
+        jobs::run_now(&runtime, name).unwrap();
+    }
+    let ran = || {
+        let jobs = jobs::look(runtime.space()).unwrap().unwrap();
+        let texts: Vec<String> = jobs.iter().map(|job| job.message.clone()).collect();
+        (jobs.len() == 2 && jobs.iter().all(|job| job.runs > 0)).then_some(texts)
+    };
+    let until = Instant::now() + LIMIT;
+    let texts = loop {
+        match ran() {
+            Some(texts) if !texts.iter().any(String::is_empty) => break texts,
+            _ => assert!(Instant::now() < until, "the jobs do not run"),
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(texts, ["0 of 0 became permanent", "0 of 0 were swept"]);
+    memory.waiting(LIMIT).stop(LIMIT).unwrap();
+    memory.start(&runtime).unwrap();
+    drop(memory);
+    let none = Runtime::open(configure(Config::ephemeral().participants(8), &capacity)).unwrap();
+    let refused = SigilIdentity::open(&none, SigilOptions::new()).unwrap().start(&none);
+    assert!(refused.unwrap_err().to_string().contains("no table `jobs`"));
 }
 
 /// What may happen to a sigil.

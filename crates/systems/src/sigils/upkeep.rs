@@ -16,9 +16,10 @@ use commonhold_runtime::core::read::Snapshot;
 use commonhold_runtime::{Error, Handle};
 use serde::Serialize;
 
+use super::encode::{read_newest, write_newest};
 use super::error::SigilError;
 use super::id::{SigilId, state_key};
-use super::identity::{SigilIdentity, Stop, key_id, read_newest, settle, write_newest};
+use super::identity::{SigilIdentity, Stop, key_id, settle};
 use super::records::Front;
 
 /// A strength is written down when an eighth of what the record says is gone: readers compute it anyway, so this is for
