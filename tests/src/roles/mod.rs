@@ -6,12 +6,14 @@ mod count;
 mod forks;
 mod guarded;
 mod life;
+mod memory;
 mod names;
 mod pools;
 mod schedule;
 mod stream;
 mod waits;
 
+pub use memory::{LOST, fading, is_canonical, payload};
 pub use pools::submit_some;
 
 use std::error::Error;
@@ -48,6 +50,9 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "count" => count::count(segment, rest),
         "count-on" => count::count_on(segment, rest),
         "create" => life::create(segment, rest),
+        "crystallize" => memory::crystallize(segment),
+        "encode" => memory::encode(segment, rest),
+        "fade" => memory::fade(segment, rest),
         "fork" => forks::commit(segment, rest),
         "fork-inside" => guarded::fork_inside(segment, rest),
         "few-descriptors" => adverse::few_descriptors(segment),
@@ -61,6 +66,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "orphan" => forks::orphan(segment),
         "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
+        "recall" => memory::recall(segment, rest),
         "reaped" => adverse::reaped(segment),
         "press" => pools::press(segment, rest),
         "relay" => guarded::relay(segment, rest),
@@ -73,6 +79,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "supervise" => pools::supervise(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
+        "tend" => memory::tend(segment, rest),
         "visit" => guarded::visit(segment, rest),
         "wait" => waits::wait(segment, rest),
         other => Err(format!("no role {other}").into()),
