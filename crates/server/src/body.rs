@@ -3,6 +3,7 @@
 //! What is no JSON is a bad request, named by line and column. What is JSON and not what is asked for (an unknown or
 //! doubled member, a wrong type, a missing member) is unprocessable, named by a JSON pointer.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
@@ -10,6 +11,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use commonhold::schema::FIELDS_MAX;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
@@ -101,7 +103,7 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::new(Kind::BadRequest, detail));
     }
     let mut from = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut from).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut from).map_err(|error| {
         let pointer = pointer(error.path());
         problem(error.inner(), pointer)
     })?;
@@ -151,6 +153,28 @@ fn pointer(path: &Path) -> String {
         Segment::Enum { .. } | Segment::Unknown => String::new(),
     };
     path.iter().map(text).collect()
+}
+
+/// A JSON object as a `T`; by itself, a structure would be read from an array of its values too.
+#[derive(Debug, Clone, Copy)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visit<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Visit<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        from.deserialize_map(Visit(PhantomData))
+    }
 }
 
 /// The members of a JSON object in their order, none of them twice; their values are not read yet.
@@ -204,7 +228,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Outer {
         #[allow(dead_code)]
-        list: Vec<Inner>,
+        list: Vec<Object<Inner>>,
         #[allow(dead_code)]
         #[serde(default)]
         set: Members,
@@ -212,7 +236,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_with_their_place() {
-        let cases: [(&[u8], Kind, &str, &str); 12] = [
+        let cases: [(&[u8], Kind, &str, &str); 13] = [
             (b" ", Kind::BadRequest, "", "empty"),
             (b"{", Kind::BadRequest, "", "line 1 column 1"),
             (b"{\"list\":[}", Kind::BadRequest, "", "line 1 column 10"),
@@ -228,6 +252,7 @@ mod tests {
             (b"{\"list\":[{\"n\":\"x\"}]}", Kind::Unprocessable, "/list/0/n", "expected i64"),
             (b"{\"list\":[{\"n\":1e30}]}", Kind::Unprocessable, "/list/0/n", "expected i64"),
             (b"{\"list\":[{}]}", Kind::Unprocessable, "/list/0", "missing field `n`"),
+            (b"{\"list\":[[1]]}", Kind::Unprocessable, "/list/0", "expected an object"),
             (b"[]", Kind::Unprocessable, "", "the body: "),
             (b"{\"list\":[],\"set\":{\"a\":1,\"a\":2}}", Kind::Unprocessable, "/set", "duplicate"),
         ];

@@ -54,9 +54,9 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct Conn {
     born: Instant,
-    /// The state, and since when: milliseconds after `born`, times 4.
+    /// The state, and since when: microseconds after `born`, times 4.
     state: AtomicU64,
-    /// Since when a write has not gone on, in milliseconds after `born` plus 1; 0: it goes on.
+    /// Since when a write has not gone on, in microseconds after `born` plus 1; 0: it goes on.
     stalled: AtomicU64,
     /// A request's body has not come wholly.
     open_body: AtomicBool,
@@ -79,7 +79,7 @@ impl Conn {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(0)
+        u64::try_from(self.born.elapsed().as_micros()).unwrap_or(0)
     }
 
     fn set(&self, state: State) {
@@ -94,12 +94,12 @@ impl Conn {
             2 => State::Busy,
             _ => State::Lingers,
         };
-        (state, Duration::from_millis(self.now().saturating_sub(word >> 2)))
+        (state, Duration::from_micros(self.now().saturating_sub(word >> 2)))
     }
 
     fn stalled_for(&self) -> Option<Duration> {
         let since = self.stalled.load(Ordering::Acquire).checked_sub(1)?;
-        Some(Duration::from_millis(self.now().saturating_sub(since)))
+        Some(Duration::from_micros(self.now().saturating_sub(since)))
     }
 
     /// For how long nothing of a request has been under way; none while something is.
@@ -108,10 +108,16 @@ impl Conn {
         (state != State::Busy && self.stalled_for().is_none()).then_some(time)
     }
 
+    /// For how long nobody would miss it much: it is unused, or the client does not take its answer.
+    pub(crate) fn spare(&self) -> Option<Duration> {
+        self.stalled_for().or_else(|| self.unused())
+    }
+
     /// Whether its time is over.
     pub(crate) fn is_over(&self, limits: &Limits) -> bool {
+        let pressed = self.pressed.load(Ordering::Acquire);
         if let Some(time) = self.stalled_for() {
-            return time >= limits.stall;
+            return time >= limits.stall || pressed;
         }
         let (state, time) = self.state();
         let limit = match state {
@@ -120,10 +126,10 @@ impl Conn {
             State::Head => limits.header,
             State::Lingers => LINGER,
         };
-        time >= limit || self.pressed.load(Ordering::Acquire)
+        time >= limit || pressed
     }
 
-    /// Asks it to make room, if it is still unused when it looks.
+    /// Asks it to make room, if it can still be spared when it looks.
     pub(crate) fn press(&self) {
         self.pressed.store(true, Ordering::Release);
         self.look.notify_one();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use commonhold::systems::sigils::SigilError;
 use commonhold::workers::PoolError;
 use commonhold::{ConfigError, Error, OpenError};
 
@@ -55,6 +56,9 @@ pub enum ServeError {
     /// The workers.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The sigils or their jobs.
+    #[error(transparent)]
+    Sigils(#[from] SigilError),
     /// A thread or descriptor could not be had.
     #[error("cannot {what}: {error}")]
     System {

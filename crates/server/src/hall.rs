@@ -1,7 +1,8 @@
 //! The hall: all connections of the daemon, how many there may be, and who goes when it is full.
 //!
 //! There is a place for each connection. When none is left, those that have been unused for longest are closed, so that a
-//! newcomer is served however many sit there idle. Where all are at work, a newcomer waits in the kernel's queue.
+//! newcomer is served however many sit there idle. Where all are at work, newcomers wait: one here, the others in the kernel's
+//! queue.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -74,17 +75,21 @@ impl Hall {
         grace: Duration,
     ) {
         let janitor = tokio::spawn(Arc::clone(&self).clean());
+        let (tell, told) = watch::channel(Stop::Not);
         let mut begins = stop.clone();
         tokio::select! {
-            () = self.accept(&listener, &router, &stop) => {}
+            () = self.accept(&listener, &router, &told) => {}
             () = reached(&mut begins, Stop::Gently) => {}
         }
         drop(listener);
+        tell.send_replace(Stop::Gently);
         tokio::select! {
             () = self.empty() => {}
-            () = sleep(grace) => tracing::warn!("requests were still under way after the grace and are cut off"),
+            () = sleep(grace) => tracing::warn!("requests under way are cut off: the grace is over"),
             () = reached(&mut stop, Stop::Now) => {}
         }
+        tell.send_replace(Stop::Now);
+        let _ = timeout(CUT, self.empty()).await;
         janitor.abort();
     }
 
@@ -95,13 +100,13 @@ impl Hall {
         stop: &watch::Receiver<Stop>,
     ) {
         for number in 0.. {
-            let place = self.place().await;
             let stream = loop {
                 match listener.accept().await {
                     Ok((stream, _)) => break stream,
                     Err(error) => self.failed(&error).await,
                 }
             };
+            let place = self.place().await;
             let _ = stream.set_nodelay(true);
             let conn = Arc::new(Conn::new());
             self.conns().insert(number, Arc::clone(&conn));
@@ -138,14 +143,14 @@ impl Hall {
         }
     }
 
-    /// Asks those to go that have been unused for longest: some at once, so that a flood does not look at all of them for
+    /// Asks those to go that could be spared for longest: some at once, so that a flood does not look at all of them for
     /// each newcomer.
     fn press(&self) {
-        let unused = |conn: &Arc<Conn>| Some((conn.unused()?, Arc::clone(conn)));
-        let mut idle: Vec<_> = self.conns().values().filter_map(unused).collect();
-        idle.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
+        let spare = |conn: &Arc<Conn>| Some((conn.spare()?, Arc::clone(conn)));
+        let mut spares: Vec<_> = self.conns().values().filter_map(spare).collect();
+        spares.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
         let some = 1 + self.size as usize / 64;
-        idle.iter().take(some).for_each(|(_, conn)| conn.press());
+        spares.iter().take(some).for_each(|(_, conn)| conn.press());
     }
 
     /// Looks after the time limits, for ever.
@@ -162,11 +167,6 @@ impl Hall {
     /// Waits until nobody is there.
     async fn empty(&self) {
         let _ = self.places.acquire_many(self.size).await;
-    }
-
-    /// Waits a moment until nobody is there.
-    pub(crate) async fn cut(&self) {
-        let _ = timeout(CUT, self.empty()).await;
     }
 }
 

@@ -11,7 +11,9 @@ pub mod desk;
 pub mod error;
 mod hall;
 mod layers;
+pub mod logging;
 mod notify;
+pub mod openapi;
 pub mod options;
 mod parts;
 pub mod problem;
@@ -22,6 +24,12 @@ pub mod values;
 
 pub use app::{App, AppOptions, Parts};
 pub use error::ServeError;
+pub use logging::Log;
 pub use options::ServerOptions;
 pub use problem::{Kind, Problem};
 pub use server::Server;
+
+/// The example of the page about the daemon.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/serve.md")]
+pub struct ServePage;

@@ -5,6 +5,7 @@
 //! listen = "127.0.0.1:7340"      # another address than loopback needs a token_file
 //! token_file = "token"           # relative to this file; mode 0600
 //! workers = 4                    # worker processes at most; 0: none, tasks go to whoever supervises
+//! sigils = 131072                # room for sigils, where their tables are made
 //! threads = 2                    # threads that serve connections
 //! connections = 4096             # open at once
 //! requests = 1024                # under way at once
@@ -21,6 +22,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use commonhold::systems::sigils::SigilCapacity;
 use commonhold::workers::{Kinds, PoolOptions};
 use commonhold::{Config, ConfigError};
 
@@ -43,6 +45,8 @@ pub struct ServerOptions {
     pub pool: Option<PoolOptions>,
     /// What workers can do.
     pub kinds: Kinds,
+    /// Room for sigils, where their tables are made.
+    pub sigils: u32,
     /// Threads that serve connections.
     pub threads: u32,
     /// Connections that may be open at once; beyond that the one that is idle longest is closed.
@@ -78,6 +82,7 @@ impl ServerOptions {
             token_file: None,
             pool: Some(PoolOptions::new()),
             kinds: Kinds::new().with(commonhold::systems::cascade::kind()),
+            sigils: SigilCapacity::default().sigils,
             threads: u32::try_from(cores.clamp(1, 8)).unwrap_or(1),
             connections: 4096,
             requests: 1024,
@@ -118,6 +123,7 @@ impl ServerOptions {
             check(what, (1..=most).contains(&found), found, format!("1 to {most}"))
         };
         count("the number of threads", self.threads, 256)?;
+        count("the room for sigils", self.sigils, 1 << 23)?;
         count("the number of connections", self.connections, 1_000_000)?;
         count("the number of requests", self.requests, 1_000_000)?;
         count("the largest body", self.body_bytes, 1 << 30)?;
@@ -159,6 +165,7 @@ struct Section {
     listen: Option<SocketAddr>,
     token_file: Option<PathBuf>,
     workers: Option<u32>,
+    sigils: Option<u32>,
     threads: Option<u32>,
     connections: Option<u32>,
     requests: Option<u32>,
@@ -179,6 +186,7 @@ impl Section {
             }
         }
         put(&mut options.listen, self.listen);
+        put(&mut options.sigils, self.sigils);
         put(&mut options.threads, self.threads);
         put(&mut options.connections, self.connections);
         put(&mut options.requests, self.requests);

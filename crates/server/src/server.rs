@@ -1,7 +1,7 @@
 //! The daemon as a program holds it: started, asked where it listens, stopped.
 //!
 //! Starting: options and token are checked, the address is bound, the segment is opened, workers are started, and then
-//! connections are served. Stopping goes the other way round: no new connections, requests under way end, workers end, and
+//! connections are served. Stopping goes the other way round: no new connections, requests under way end, jobs and workers end, and
 //! everything committed is flushed to the store. Each step has a limit of its own, and [`Server::hurry`] cuts the waits short.
 
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use commonhold::admin;
 use commonhold::core::Space;
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
@@ -25,6 +26,8 @@ use crate::{notify, parts, routes};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// Descriptors that are kept for other things than connections: the store's files, workers, threads.
+const OTHER_DESCRIPTORS: u32 = 256;
 /// How long a stop in a hurry still waits for each thing.
 const HURRIED: Duration = Duration::from_secs(1);
 /// How long threads that wait for others are waited for.
@@ -67,8 +70,13 @@ impl Server {
         let started = parts::start(&options)?;
         let mut limits = AppOptions { needs_token: token.is_some(), ..AppOptions::default() };
         limits.task_wait = limits.task_wait.min(options.request_time);
-        let parts = Parts { runtime: started.runtime, pool: started.pool, options: limits };
+        limits.body_bytes = usize::try_from(options.body_bytes).unwrap_or(usize::MAX);
+        let parts::Started { runtime, pool, sigils } = started;
+        let parts = Parts { runtime, pool, sigils, options: limits };
         let app = Arc::new(App::new(parts));
+        if let Some(sigils) = app.sigils() {
+            parts::start_jobs(app.runtime(), sigils)?;
+        }
         let rules = Rules::new(&options, token, Hosts::new(address));
         let router = rules.guard(routes::router(Arc::clone(&app)));
         let (stop, stops) = watch::channel(Stop::Not);
@@ -78,17 +86,16 @@ impl Server {
             idle: options.idle_time,
             stall: options.stall_time,
         };
-        let hall = Arc::new(Hall::new(options.connections, limits));
-        let (grace, sender) = (options.grace, stop.clone());
+        let hall = Arc::new(Hall::new(connections(options.connections), limits));
+        let grace = options.grace;
         threads.spawn(async move {
-            Arc::clone(&hall).serve(listener, router, stops, grace).await;
-            // Whoever is still there is cut off, and has gone when the threads end.
-            sender.send_if_modified(|now| std::mem::replace(now, Stop::Now) < Stop::Now);
-            hall.cut().await;
+            hall.serve(listener, router, stops, grace).await;
             let _ = tell.send(());
         });
         threads.spawn(notify::keep_watchdog());
         app.set_ready(true);
+        let segment = app.runtime().path().map(|path| path.display().to_string());
+        tracing::info!(%address, segment = segment.unwrap_or_default(), "serving");
         notify::ready(&format!("serving at http://{address}"));
         let drain_time = options.drain_time;
         let running = Running { threads, app, served, grace, drain_time };
@@ -101,7 +108,7 @@ impl Server {
         self.address
     }
 
-    /// Stops: no new connections; requests under way end; workers end after the tasks that they have; what is committed
+    /// Stops: no new connections; requests under way end; jobs end; workers end after the tasks that they have; what is committed
     /// is flushed to the store. A second call waits for the first one.
     ///
     /// # Errors
@@ -110,10 +117,13 @@ impl Server {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = running.take() else { return Ok(()) };
         running.app.set_ready(false);
+        tracing::info!("stopping");
         notify::stopping();
         self.stop
             .send_if_modified(|now| std::mem::replace(now, Stop::Gently.max(*now)) < Stop::Gently);
-        running.end(&self.stop)
+        running.end(&self.stop)?;
+        tracing::info!("stopped; everything is in the store");
+        Ok(())
     }
 
     /// Cuts the waits of a stop short, also of one that has not begun: requests under way are cut off, workers are
@@ -138,6 +148,11 @@ impl Running {
         // It ends by itself: after the grace, or sooner.
         let _ = served.recv();
         threads.shutdown_timeout(THREADS);
+        if let Some(sigils) = app.sigils().cloned()
+            && let Some(Err(error)) = bounded(stop, "stop-jobs", move || sigils.stop(grace))
+        {
+            tracing::warn!(%error, "jobs were stopped");
+        }
         if let Some(pool) = app.take_pool() {
             let limit = if *stop.borrow() == Stop::Now { Duration::ZERO } else { grace };
             if let Some(Err(error)) = bounded(stop, "stop-workers", move || pool.stop(limit)) {
@@ -204,6 +219,21 @@ fn bounded<R: Send + 'static>(
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> ServeError {
     move |error| ServeError::System { what, error }
+}
+
+/// As many connections as there are descriptors for, beside those for other things.
+fn connections(asked: u32) -> u32 {
+    let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return asked };
+    let room =
+        u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(OTHER_DESCRIPTORS).max(1);
+    if room < asked {
+        tracing::warn!(
+            descriptors,
+            connections = room,
+            "fewer connections than asked for: raise the limit of open files"
+        );
+    }
+    asked.min(room)
 }
 
 fn threads(options: &ServerOptions) -> Result<tokio::runtime::Runtime, ServeError> {

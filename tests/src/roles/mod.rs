@@ -3,8 +3,10 @@
 mod adverse;
 mod churn;
 mod count;
+mod daemon;
 mod forks;
 mod guarded;
+mod jobs;
 mod life;
 mod memory;
 mod names;
@@ -62,6 +64,10 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "hold" => churn::hold(segment, rest),
         "inherited" => adverse::inherited(segment),
         "leave" => pools::leave(segment, rest),
+        "jobs" => jobs::run(segment, rest),
+        "jobs-and-sigils" => jobs::with_sigils(segment, rest),
+        "jobs-again" => jobs::again(segment, rest),
+        "jobs-fork" => jobs::forks(segment),
         "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
         "plan" => guarded::plan(segment, rest),
@@ -77,6 +83,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "stream" => stream::stream(segment, rest),
         "submit" => pools::submit(segment, rest),
         "supervise" => pools::supervise(segment, rest),
+        "serve" => daemon::serve(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
         "tend" => memory::tend(segment, rest),

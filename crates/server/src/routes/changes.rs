@@ -6,41 +6,75 @@ use commonhold::schema::{FieldType, Schema};
 use commonhold::value::Value;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use crate::body::{Members, read_part, step, unprocessable};
+use crate::body::{Members, Object, read_part, step, unprocessable};
 use crate::problem::{Kind, Problem};
 use crate::values;
 
 /// So many requirements a change may have.
 const REQUIREMENTS_MAX: usize = 128;
 
-/// The body of a `PUT`.
-#[derive(Debug, Deserialize)]
+/// All fields of a record.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Put {
+    /// Each field of the table.
+    #[schema(value_type = Object, example = json!({"n": 1}))]
     fields: Members,
 }
 
-/// The body of a `PATCH`.
-#[derive(Debug, Deserialize)]
+/// A change of fields, made as one atomic step or not at all: first it is looked whether every requirement holds, then
+/// fields are set, then added to.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Patch {
+    /// Fields to set.
+    #[schema(value_type = Object)]
     #[serde(default)]
     set: Members,
+    /// Numbers to add to fields that are numbers or times.
+    #[schema(value_type = Object, example = json!({"n": 1}))]
     #[serde(default)]
     add: Members,
+    /// What must hold of the record.
+    #[schema(value_type = Vec<RequirementSchema>, max_items = 128)]
     #[serde(default)]
     require: Vec<Box<RawValue>>,
+    /// Whether a record that is not there is made, its other fields zero or empty.
     #[serde(default)]
     create: bool,
 }
 
-/// A requirement in parts; as one string it is `field>=value`.
-#[derive(Debug, Deserialize)]
+/// What must hold of a record: as one string such as `n<=97` (= != < <= > >=), or in parts.
+#[derive(Debug, ToSchema)]
+#[schema(as = Requirement)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "the document is made from it; bodies are read by hand, to name places"
+)]
+pub(crate) enum RequirementSchema {
+    /// The field, how it compares, and with what.
+    #[schema(example = "n<=97")]
+    Text(String),
+    /// The same in parts.
+    Parts(Parts),
+}
+
+/// A requirement in parts.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RequirementParts)]
 #[serde(deny_unknown_fields)]
-struct Parts {
+pub(crate) struct Parts {
+    /// The field.
+    #[schema(example = "n")]
     field: String,
+    /// How it compares: one of = != < <= > >=
+    #[schema(value_type = String, example = "<=")]
     is: Box<RawValue>,
+    /// With what, in the form of the field.
+    #[schema(value_type = Value)]
     value: Box<RawValue>,
 }
 
@@ -123,7 +157,7 @@ fn requirement(schema: &Schema, raw: &RawValue, pointer: &str) -> Result<Require
         read.value = value.map_err(|e| unprocessable(pointer, &e.to_string()))?.to_string();
         return Ok(read);
     }
-    let Parts { field: name, is, value } = read_part(raw, pointer)?;
+    let Object(Parts { field: name, is, value }) = read_part(raw, pointer)?;
     let ty = field(schema, &name, &format!("{pointer}/field"))?;
     let comparison = comparison(&is, &format!("{pointer}/is"))?;
     let at_value = format!("{pointer}/value");

@@ -8,9 +8,10 @@ use commonhold::Error;
 use commonhold::systems::customers::{Customers, Number, Query, Update};
 use commonhold::{Text, UpdateError};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{Body, unprocessable};
+use crate::body::{Body, Object, unprocessable};
 use crate::conditions::Accept;
 use crate::desk::Stop;
 use crate::problem::{Kind, Problem};
@@ -21,49 +22,70 @@ use crate::routes::records::NoParams;
 const LEVEL_BYTES: usize = 16;
 
 /// Which customer, what must still hold, and what to change.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapAndAccess {
-    query: QueryJson,
-    update: UpdateJson,
+    /// Which customer, and what must still hold.
+    #[schema(value_type = QueryJson)]
+    query: Object<QueryJson>,
+    /// What to change.
+    #[schema(value_type = UpdateJson)]
+    update: Object<UpdateJson>,
 }
 
 /// Which customer, and the fields that it must still have.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CustomerQuery)]
 #[serde(deny_unknown_fields)]
 struct QueryJson {
+    /// The customer's key.
+    #[schema(example = "c-42", min_length = 1, max_length = 48)]
     customer: String,
+    /// The cap that it must have.
     cap: Option<i64>,
+    /// The access level that it must have.
+    #[schema(example = "basic", max_length = 16)]
     access_level: Option<String>,
 }
 
 /// What to change: cap, access level, or both.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CustomerUpdate, min_properties = 1)]
 #[serde(deny_unknown_fields)]
 struct UpdateJson {
+    /// How the cap changes.
     cap: Option<CapJson>,
+    /// The new access level.
+    #[schema(example = "gold", max_length = 16)]
     access_level: Option<String>,
 }
 
 /// A number becomes the cap; an object says whether it is set or added to.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[schema(as = Cap)]
 #[serde(untagged)]
 enum CapJson {
+    /// It becomes this.
     Number(i64),
+    /// It is set or added to.
     Change(CapChange),
 }
 
 /// How the cap changes.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum CapChange {
+    /// It becomes this.
     Set(i64),
+    /// This is added.
     Add(i64),
 }
 
 /// Whether somebody matched the query and was changed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Updated)]
 pub struct UpdatedJson {
+    /// False when nobody matched; nothing was changed then.
     updated: bool,
 }
 
@@ -74,7 +96,7 @@ fn level(text: Option<&String>, pointer: &str) -> Result<Option<Text<LEVEL_BYTES
 
 impl CapAndAccess {
     fn read(&self) -> Result<(Query, Update), Problem> {
-        let Self { query, update } = self;
+        let Self { query: Object(query), update: Object(update) } = self;
         if update.cap.is_none() && update.access_level.is_none() {
             let why = "there is nothing to change; name cap or access_level";
             return Err(unprocessable("/update", why));
@@ -97,6 +119,14 @@ impl CapAndAccess {
 ///
 /// # Errors
 /// [`Kind::Unprocessable`] naming the member; [`Kind::Conflict`] when the sum does not fit.
+#[utoipa::path(post, path = "/v1/customers/cap-and-access", operation_id = "cap_and_access", tag = "systems",
+    request_body = CapAndAccess,
+    responses(
+        (status = 200, description = "Whether somebody matched and was changed.", body = UpdatedJson),
+        (status = 404, description = "The segment has no customers."),
+        (status = 409, description = "The sum does not fit in 64 bits; nothing was changed.")
+    )
+)]
 pub async fn cap_and_access(
     State(app): State<Arc<App>>,
     accept: Accept,

@@ -12,6 +12,7 @@ use commonhold::schema::Schema;
 use commonhold::value::Value;
 use commonhold::{Change, Commit, DynamicTable, Error, Handle, Refusal, UpdateError};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::body::Body;
@@ -38,15 +39,19 @@ pub struct WriteParams {
 }
 
 /// A record.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Record)]
 pub struct RecordJson<'a> {
     /// Its key.
     pub key: &'a str,
-    /// Its fields.
+    /// Its fields: numbers, booleans and text as themselves, bytes as hexadecimal, times as microseconds since 1970.
+    #[schema(value_type = Object, example = json!({"n": 1}))]
     pub fields: Fields<'a>,
-    /// Its version.
+    /// Its version, which is its ETag too.
+    #[schema(example = 1)]
     pub version: u64,
     /// Its state hash.
+    #[schema(example = "0123456789abcdef")]
     pub hash: String,
     /// Its vector clock.
     pub clock: &'a [u64],
@@ -58,18 +63,29 @@ pub struct RecordJson<'a> {
     pub committed_at: i64,
 }
 
-/// What a write made.
-#[derive(Debug, Serialize)]
-struct WrittenJson<'a> {
+/// What a write committed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Written)]
+pub(crate) struct WrittenJson<'a> {
+    /// The record's key.
     key: &'a str,
+    /// The fields as they were committed; not there when it was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false, example = json!({"n": 1}))]
     fields: Option<Fields<'a>>,
+    /// The version that was made.
     version: u64,
+    /// Its state hash.
     hash: String,
+    /// Its vector clock.
     clock: &'a [u64],
+    /// Who committed it.
     writer: String,
+    /// The writer's how-manieth commit in this table it was.
     sequence: u64,
+    /// Whether the record was deleted.
     deleted: bool,
+    /// Whether the store is known to have it.
     durable: bool,
 }
 
@@ -107,6 +123,20 @@ pub fn decode(schema: &Schema, seen: &Snapshot) -> Result<Vec<Value>, Problem> {
 ///
 /// # Errors
 /// [`Kind::NotFound`]; [`Kind::PreconditionFailed`].
+#[utoipa::path(get, path = "/v1/tables/{table}/records/{key}", operation_id = "get_record", tag = "records",
+    params(
+        ("table" = String, Path, description = "The table."),
+        ("key" = String, Path, description = "The record's key, its bytes encoded by percent signs where a path needs it."),
+        ("If-None-Match" = Option<String>, Header, description = "Answer 304 if the record has one of these versions.", example = "\"2\""),
+        ("If-Match" = Option<String>, Header, description = "Answer 412 unless the record has one of these versions.", example = "\"3\"")
+    ),
+    responses(
+        (status = 200, description = "The record.", body = RecordJson, headers(("ETag" = String, description = "The record's version, in quotes."))),
+        (status = 304, description = "The record has a version that If-None-Match names."),
+        (status = 404, description = "There is no such table or record."),
+        (status = 412, description = "The record has another version than If-Match says.")
+    )
+)]
 pub async fn get(
     State(app): State<Arc<App>>,
     At(path): At<RecordPath>,
@@ -136,10 +166,29 @@ pub async fn get(
     Ok(([(ETAG, etag(seen.version))], axum::Json(record)).into_response())
 }
 
-/// Creates a record or replaces it.
+/// Creates a record or replaces it: all fields of the table must be named.
 ///
 /// # Errors
 /// [`Kind::Unprocessable`] naming the field; [`Kind::PreconditionFailed`].
+#[utoipa::path(put, path = "/v1/tables/{table}/records/{key}", operation_id = "put_record", tag = "records",
+    params(
+        ("table" = String, Path, description = "The table."),
+        ("key" = String, Path, description = "The record's key, its bytes encoded by percent signs where a path needs it."),
+        ("durable" = Option<bool>, Query, description = "Whether to answer only when the store has the change."),
+        ("timeout" = Option<u64>, Query, description = "The longest wait for the store, in seconds.", minimum = 1, maximum = 60),
+        ("If-Match" = Option<String>, Header, description = "Only if the record has one of these versions; `*`: only if it is there.", example = "\"3\""),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if it is not there.", example = "\"2\"")
+    ),
+    request_body = Put,
+    responses(
+        (status = 200, description = "It was replaced.", body = WrittenJson, headers(("ETag" = String, description = "The new version, in quotes."))),
+        (status = 201, description = "It was created.", body = WrittenJson, headers(("ETag" = String, description = "The new version, in quotes."), ("Location" = String, description = "The record."))),
+        (status = 404, description = "There is no such table."),
+        (status = 405, description = "The table belongs to a system, which alone changes it."),
+        (status = 409, description = "The record is guarded."),
+        (status = 412, description = "The record is not as If-Match or If-None-Match says.")
+    )
+)]
 pub async fn put(
     State(app): State<Arc<App>>,
     At(path): At<RecordPath>,
@@ -154,11 +203,30 @@ pub async fn put(
     write(&app, path, params, conditions, Action::Change(change), Vec::new()).await
 }
 
-/// Changes fields of a record.
+/// Changes fields of a record, if requirements hold, as one atomic step.
 ///
 /// # Errors
 /// [`Kind::Unprocessable`] naming the field; [`Kind::Conflict`] when a requirement does not hold or a sum does not
 /// fit; [`Kind::PreconditionFailed`].
+#[utoipa::path(patch, path = "/v1/tables/{table}/records/{key}", operation_id = "patch_record", tag = "records",
+    params(
+        ("table" = String, Path, description = "The table."),
+        ("key" = String, Path, description = "The record's key, its bytes encoded by percent signs where a path needs it."),
+        ("durable" = Option<bool>, Query, description = "Whether to answer only when the store has the change."),
+        ("timeout" = Option<u64>, Query, description = "The longest wait for the store, in seconds.", minimum = 1, maximum = 60),
+        ("If-Match" = Option<String>, Header, description = "Only if the record has one of these versions; `*`: only if it is there.", example = "\"3\""),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if it is not there.", example = "\"2\"")
+    ),
+    request_body = Patch,
+    responses(
+        (status = 200, description = "It was changed.", body = WrittenJson, headers(("ETag" = String, description = "The new version, in quotes."))),
+        (status = 201, description = "It was created.", body = WrittenJson, headers(("ETag" = String, description = "The new version, in quotes."), ("Location" = String, description = "The record."))),
+        (status = 404, description = "There is no such table or record."),
+        (status = 405, description = "The table belongs to a system, which alone changes it."),
+        (status = 409, description = "A requirement does not hold, or a sum does not fit in its field; nothing was changed."),
+        (status = 412, description = "The record is not as If-Match or If-None-Match says.")
+    )
+)]
 pub async fn patch(
     State(app): State<Arc<App>>,
     At(path): At<RecordPath>,
@@ -173,10 +241,27 @@ pub async fn patch(
     write(&app, path, params, conditions, Action::Change(change), requirements).await
 }
 
-/// Deletes a record.
+/// Deletes a record. If it is ever created again, its versions go on above the deletion's.
 ///
 /// # Errors
 /// [`Kind::NotFound`]; [`Kind::PreconditionFailed`].
+#[utoipa::path(delete, path = "/v1/tables/{table}/records/{key}", operation_id = "delete_record", tag = "records",
+    params(
+        ("table" = String, Path, description = "The table."),
+        ("key" = String, Path, description = "The record's key, its bytes encoded by percent signs where a path needs it."),
+        ("durable" = Option<bool>, Query, description = "Whether to answer only when the store has the change."),
+        ("timeout" = Option<u64>, Query, description = "The longest wait for the store, in seconds.", minimum = 1, maximum = 60),
+        ("If-Match" = Option<String>, Header, description = "Only if the record has one of these versions.", example = "\"3\""),
+        ("If-None-Match" = Option<String>, Header, description = "Only if the record has none of these versions.", example = "\"2\"")
+    ),
+    responses(
+        (status = 200, description = "It was deleted.", body = WrittenJson),
+        (status = 404, description = "There is no such table or record."),
+        (status = 405, description = "The table belongs to a system, which alone changes it."),
+        (status = 409, description = "The record is guarded."),
+        (status = 412, description = "The record is not as If-Match or If-None-Match says.")
+    )
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     At(path): At<RecordPath>,
@@ -189,8 +274,9 @@ pub async fn delete(
     write(&app, path, params, conditions, Action::Delete, Vec::new()).await
 }
 
-/// A parameter list without any.
-#[derive(Debug, Deserialize)]
+/// No members.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Nothing)]
 #[serde(deny_unknown_fields)]
 pub struct NoParams {}
 
@@ -239,7 +325,7 @@ async fn write(
     action: Action,
     requirements: Vec<commonhold::change::Requirement>,
 ) -> Result<Response, Problem> {
-    let durable = durable_wait(app, &params)?;
+    let durable = params.wait(app)?;
     let write = Write { path, action, conditions, requirements, durable };
     if durable.is_some() {
         return app.desk().waiting(move |handle| write.run(handle)).await;
@@ -247,7 +333,16 @@ async fn write(
     app.desk().work(move |handle| write.run(handle)).await
 }
 
-/// How long to wait for the store.
+impl WriteParams {
+    /// How long to wait for the store, if that is asked for.
+    ///
+    /// # Errors
+    /// [`Kind::BadRequest`] when it is out of range.
+    pub(crate) fn wait(&self, app: &App) -> Result<Option<Duration>, Problem> {
+        durable_wait(app, self)
+    }
+}
+
 fn durable_wait(app: &App, params: &WriteParams) -> Result<Option<Duration>, Problem> {
     let most = app.options().durable_wait_max;
     let wait = match params.timeout {
@@ -257,7 +352,7 @@ fn durable_wait(app: &App, params: &WriteParams) -> Result<Option<Duration>, Pro
             return Err(Problem::new(Kind::BadRequest, detail).field("timeout"));
         }
         Some(seconds) => Duration::from_secs(seconds),
-        None => app.options().durable_wait,
+        None => app.options().durable_wait.min(most),
     };
     Ok(params.durable.then_some(wait))
 }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use commonhold::systems::resonance::physics::PhysicsError;
 use commonhold::systems::resonance::{NetworkError, NewNode, Node, ResonanceNetworks};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::body::{Body, unprocessable};
@@ -20,12 +21,18 @@ use crate::routes::path::{At, IdPath, Strict};
 use crate::routes::records::NoParams;
 
 /// What a new node is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewNode)]
 #[serde(deny_unknown_fields)]
 pub struct NewNodeJson {
+    /// In Hz.
+    #[schema(example = 440.0, minimum = 0, maximum = 1e9)]
     frequency: f64,
+    /// Its square is energy.
     #[serde(default = "one")]
+    #[schema(minimum = 0, maximum = 1e100)]
     amplitude: f64,
+    /// In rad; it is brought into [0, 2π).
     #[serde(default)]
     phase: f64,
 }
@@ -34,14 +41,21 @@ fn one() -> f64 {
     1.0
 }
 
-/// A node.
-#[derive(Debug, Serialize)]
+/// A node: one oscillator.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResonanceNode)]
 pub struct NodeJson {
+    /// Its id, which no other node ever has.
     id: u64,
+    /// In Hz.
     frequency: f64,
+    /// Its square is energy.
     amplitude: f64,
+    /// In rad, in [0, 2π).
     phase: f64,
+    /// With its neighbours, 0 to 1, as of the last tick.
     coherence: f64,
+    /// How many ticks it was in.
     ticks: i64,
 }
 
@@ -78,6 +92,13 @@ fn physics_problem(error: &PhysicsError) -> Problem {
 ///
 /// # Errors
 /// [`Kind::Unprocessable`] naming the quantity.
+#[utoipa::path(post, path = "/v1/resonance/nodes", operation_id = "create_node", tag = "systems",
+    request_body = NewNodeJson,
+    responses(
+        (status = 201, description = "The node.", body = NodeJson, headers(("Location" = String, description = "The node."))),
+        (status = 404, description = "The segment has no resonance networks.")
+    )
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     accept: Accept,
@@ -100,6 +121,13 @@ pub async fn create(
 ///
 /// # Errors
 /// [`Kind::NotFound`].
+#[utoipa::path(get, path = "/v1/resonance/nodes/{id}", operation_id = "get_node", tag = "systems",
+    params(("id" = u64, Path, description = "The node's id.")),
+    responses(
+        (status = 200, description = "The node.", body = NodeJson),
+        (status = 404, description = "There is no such node.")
+    )
+)]
 pub async fn get(
     State(app): State<Arc<App>>,
     At(IdPath { id }): At<IdPath<u64>>,

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use commonhold::core::Space;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::conditions::Accept;
@@ -15,13 +16,12 @@ use crate::routes::path::{At, Strict, TablePath};
 use crate::routes::records::{NoParams, RecordJson, decode};
 
 /// The tables of systems that change several records together, or by rules: only they change them.
-const READ_ONLY: [&str; 10] = [
+const READ_ONLY: [&str; 9] = [
     "resonance_nodes",
     "resonance_fields",
     "harmonic_patterns",
     "sigils",
     "sigil_states",
-    "sigil_links",
     "jobs",
     "tasks",
     "task_pages",
@@ -39,26 +39,42 @@ pub fn is_read_only(table: &str) -> bool {
 }
 
 /// A field of a table.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TableField)]
 pub struct FieldJson {
+    /// Its name.
+    #[schema(example = "n")]
     name: String,
+    /// Its type: i64, u64, f64, bool, text(n), bytes(n), json(n) or timestamp; n in bytes.
+    #[schema(example = "i64")]
     r#type: String,
 }
 
 /// A table.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Table)]
 pub struct TableJson {
+    /// Its name.
+    #[schema(example = "counters")]
     name: String,
+    /// Its fields, in order.
     fields: Vec<FieldJson>,
+    /// Whether the store keeps all versions (full) or the latest.
+    #[schema(example = "full")]
     history: String,
+    /// How many records fit.
     slots: u32,
+    /// The longest key.
     key_bytes: u32,
+    /// Whether it belongs to a system, which alone changes it.
     read_only: bool,
 }
 
 /// The tables of the segment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tables)]
 pub struct TablesJson {
+    /// In the segment's order.
     tables: Vec<TableJson>,
 }
 
@@ -76,6 +92,9 @@ pub struct PageParams {
 ///
 /// # Errors
 /// [`Kind::NotAcceptable`].
+#[utoipa::path(get, path = "/v1/tables", operation_id = "list_tables", tag = "records", responses(
+    (status = 200, description = "The tables.", body = TablesJson)
+))]
 pub async fn tables(
     State(app): State<Arc<App>>,
     accept: Accept,
@@ -103,6 +122,18 @@ pub async fn tables(
 ///
 /// # Errors
 /// [`Kind::NotFound`]; [`Kind::BadRequest`] for a limit out of range.
+#[utoipa::path(get, path = "/v1/tables/{table}/records", operation_id = "list_records", tag = "records",
+    params(
+        ("table" = String, Path, description = "The table."),
+        ("limit" = Option<u32>, Query, description = "So many records at most; 100 if none is given.", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "Only keys behind this one: `next` of the page before."),
+        ("prefix" = Option<String>, Query, description = "Only keys that begin with this.")
+    ),
+    responses(
+        (status = 200, description = "A page.", body = PageJson),
+        (status = 404, description = "There is no such table.")
+    )
+)]
 pub async fn records(
     State(app): State<Arc<App>>,
     At(path): At<TablePath>,
@@ -121,10 +152,15 @@ pub async fn records(
     app.desk().blocking(move || page(&space, position, &path.table, limit, &params)).await
 }
 
-#[derive(Debug, Serialize)]
-struct PageJson<'a> {
+/// Records of a table, in the order of their keys.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Page)]
+pub(crate) struct PageJson<'a> {
+    /// The table.
     table: &'a str,
+    /// The records.
     records: Vec<RecordJson<'a>>,
+    /// What to give as `after` for the next page; null: there is none.
     next: Option<&'a str>,
 }
 

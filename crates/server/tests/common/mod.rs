@@ -41,6 +41,7 @@ impl World {
         let mut options = ServerOptions::new(self.config());
         options.listen.set_port(0);
         options.pool = None;
+        options.sigils = 256;
         options
     }
 
@@ -93,11 +94,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::try_to(address).unwrap()
+    }
+
+    /// None: nobody listens.
+    pub(crate) fn try_to(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.set_write_timeout(Some(LIMIT)).unwrap();
         let reader = BufReader::new(stream.try_clone().unwrap());
-        Self { stream, reader }
+        Some(Self { stream, reader })
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
@@ -152,6 +158,25 @@ impl Client {
     }
 }
 
+/// A record of `counters`.
+pub(crate) const RECORD: &[u8] = b"{\"fields\":{\"n\":1}}";
+
+/// Begins a request whose body, [`RECORD`], does not come yet; it is under way when this returns.
+pub(crate) fn hang(address: SocketAddr) -> Client {
+    let mut client = Client::to(address);
+    let head = format!(
+        "PUT /v1/tables/counters/records/k HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        RECORD.len()
+    );
+    client.send(head.as_bytes());
+    // Who reads the body says so first.
+    let mut line = [0; 25];
+    client.stream.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"HTTP/1.1 100 Continue\r\n\r\n");
+    client
+}
+
 /// Asks once, on a connection of its own.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     Client::to(address).get(path)
@@ -164,8 +189,4 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(since.elapsed() < LIMIT, "it never came that {what}");
         std::thread::yield_now();
     }
-}
-
-pub(crate) fn count(folder: &str) -> usize {
-    std::fs::read_dir(folder).unwrap().count()
 }

@@ -30,6 +30,7 @@ pub struct JobPlan {
 pub struct JobContext<'a> {
     pub(super) name: &'a str,
     pub(super) number: u64,
+    pub(super) due_at: i64,
     pub(super) stopping: &'a AtomicBool,
 }
 
@@ -108,6 +109,13 @@ impl JobContext<'_> {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// When it was due by the clock on the wall, in microseconds since 1970; a run that was asked for ahead of its time
+    /// has that of the tick to come.
+    #[must_use]
+    pub fn due_at(&self) -> i64 {
+        self.due_at
     }
 
     /// Whether this process stops its jobs: a long run looks now and then, and ends early.

@@ -105,6 +105,7 @@ pub(super) struct Runner {
 struct Run {
     job: Arc<Job>,
     number: u64,
+    due_at: i64,
     handle: Handle,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
@@ -117,6 +118,14 @@ impl Runner {
 
     /// Claims ticks until it is to stop.
     pub(super) fn run(self) -> Result<(), JobsError> {
+        let ended = self.claim_ticks();
+        if let Err(e) = &ended {
+            *lock(&self.shared.trouble) = Some(e.to_string());
+        }
+        ended
+    }
+
+    fn claim_ticks(&self) -> Result<(), JobsError> {
         let position = self.space.find_table(JOBS)?;
         let mut spare = None;
         while !self.shared.stopping.load(Ordering::Acquire) {
@@ -160,25 +169,28 @@ impl Runner {
             return Ok(Duration::ZERO);
         };
         // What the record says counts: others go by it too.
-        let schedule = match job.schedule.is_of(&seen) {
-            true => job.schedule.clone(),
-            false => Schedule::of(&job.name, &seen)?,
+        let theirs;
+        let schedule = if job.schedule.is_of(&seen) {
+            &job.schedule
+        } else {
+            theirs = Schedule::of(&job.name, &seen)?;
+            &theirs
         };
         let now = self.now();
         if seen.is(JobState::Running) {
             if is_left(&self.space, &seen) {
-                self.interrupt(&table, job, &seen, &schedule)?;
+                self.interrupt(&table, job, &seen, schedule)?;
                 return Ok(Duration::ZERO);
             }
             return Ok(LOOK_EVERY);
         }
         let mut settled = seen.clone();
-        if settled.settle(&schedule, &now) {
-            change(&table, &job.name, |stored| *stored == seen && stored.settle(&schedule, &now))?;
+        if settled.settle(schedule, &now) {
+            change(&table, &job.name, |stored| *stored == seen && stored.settle(schedule, &now))?;
             return Ok(Duration::ZERO);
         }
         if seen.is_ripe(&now) {
-            return self.take(&table, job, &seen, &schedule, spare);
+            return self.take(&table, job, &seen, schedule, spare);
         }
         Ok(if seen.is(JobState::Stopped) { LOOK_EVERY } else { seen.due_in(&now) })
     }
@@ -207,7 +219,7 @@ impl Runner {
             None => Handle::open(&self.space)?,
         };
         let by = Claimer { participant: handle.entry_index().into(), process: self.process };
-        let number = seen.runs + 1;
+        let (number, due_at) = (seen.runs + 1, seen.due_at.0);
         let claimed = {
             let own = Table::<StoredJob, _>::new(&handle, JOBS)?;
             change(&own, &job.name, |stored| stored.claim(seen, schedule, &self.now(), &by))?
@@ -218,7 +230,7 @@ impl Runner {
         }
         let (job, clock) = (Arc::clone(job), Arc::clone(&self.clock));
         let shared = Arc::clone(&self.shared);
-        self.start(table, Run { job, number, handle, clock, shared })?;
+        self.start(table, Run { job, number, due_at, handle, clock, shared })?;
         Ok(Duration::ZERO)
     }
 
@@ -286,7 +298,12 @@ impl Run {
 
     fn work(&self) -> (JobOutcome, String) {
         let name = &self.job.name;
-        let context = JobContext { name, number: self.number, stopping: &self.shared.stopping };
+        let context = JobContext {
+            name,
+            number: self.number,
+            due_at: self.due_at,
+            stopping: &self.shared.stopping,
+        };
         match catch_unwind(AssertUnwindSafe(|| (self.job.work)(&context))) {
             Ok(Ok(said)) => (JobOutcome::Ok, said),
             Ok(Err(why)) => (JobOutcome::Failed, why),
