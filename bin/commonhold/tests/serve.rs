@@ -181,7 +181,7 @@ fn a_signal_stops_it_and_nothing_is_left() {
             .filter(|name| !name.starts_with("store.db"))
             .collect();
         left.sort();
-        assert_eq!(left, ["segment", "segment.lock"]);
+        assert_eq!(left, ["segment", "segment.lock", "small.toml"]);
         assert_eq!(world.json(&["get", "counters", "a"])["fields"]["n"], 3);
         world.ok(&["verify"]);
         world.ok(&["destroy"]);
