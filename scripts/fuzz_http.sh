@@ -6,7 +6,7 @@
 #   scripts/fuzz_http.sh [EXAMPLES]       so many requests for each operation and phase at most (default 100)
 #
 # It is not in CI: schemathesis comes from PyPI, and what it sends differs from run to run. COMMONHOLD_FUZZ_SEED repeats
-# a run. Everything it writes but the target folder is in a temporary one.
+# a run. Everything it writes but the target folder is in temporary ones.
 set -euo pipefail
 # shellcheck source=scripts/ensure_tools.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/ensure_tools.sh"
@@ -25,10 +25,11 @@ command -v curl >/dev/null || apt_install curl || die "no curl; install it"
 python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || die "no python3 with venv; install it"
 
 scratch=$(mktemp -d)
+shared=$(mktemp -d -p /dev/shm)
 daemon=
 finish() {
     [[ -z $daemon ]] || kill -KILL "$daemon" 2>/dev/null || true
-    rm -rf -- "$scratch"
+    rm -rf -- "$scratch" "$shared"
 }
 trap finish EXIT
 
@@ -37,7 +38,7 @@ python3 -m venv "$scratch/venv"
     die "pip could not install schemathesis; is PyPI within reach?"
 cargo build --locked --quiet -p commonhold-cli
 
-"$(target_dir)/debug/commonhold" --segment "$scratch/segment" --store "sqlite:$scratch/store.db" \
+"$(target_dir)/debug/commonhold" --segment "$shared/segment" --store "sqlite:$scratch/store.db" \
     serve --listen 127.0.0.1:0 --workers 1 --json-log 2>"$scratch/log" &
 daemon=$!
 address=

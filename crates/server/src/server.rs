@@ -119,10 +119,13 @@ impl Server {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = running.take() else { return Ok(()) };
         running.app.set_ready(false);
+        tracing::info!("stopping");
         notify::stopping();
         self.stop
             .send_if_modified(|now| std::mem::replace(now, Stop::Gently.max(*now)) < Stop::Gently);
-        running.end(&self.stop)
+        running.end(&self.stop)?;
+        tracing::info!("stopped; everything is in the store");
+        Ok(())
     }
 
     /// Cuts the waits of a stop short, also of one that has not begun: requests under way are cut off, workers are
