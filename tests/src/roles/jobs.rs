@@ -16,7 +16,7 @@ use crate::fork::fork;
 use crate::stage::{Item, LATEST, LIMIT, eventually};
 
 /// Runs jobs until it is told something. Each is `NAME|SCHEDULE|WORK`: a schedule is a cron expression or milliseconds,
-/// work is `log`, `alone`, or the path of a door.
+/// work is `log`, `alone`, `enter`, or the path of a door.
 pub(super) fn run(segment: &str, args: &[&str]) -> Ended {
     let runtime = attach(segment, false)?;
     let jobs = args.iter().map(|spec| job(&runtime, spec)).collect::<Result<Vec<_>, _>>()?;
@@ -60,6 +60,14 @@ fn job(runtime: &Runtime, spec: &str) -> Result<Job, Box<dyn Error>> {
                 let said = log(context)?;
                 enter(&table.lock().unwrap(), context.name(), false)?;
                 Ok(said)
+            })
+        }
+        "enter" => {
+            let table = Mutex::new(runtime.table::<Item>(LATEST)?);
+            plan.run(move |context| {
+                enter(&table.lock().unwrap(), context.name(), true)?;
+                enter(&table.lock().unwrap(), context.name(), false)?;
+                Ok(String::new())
             })
         }
         door => {
