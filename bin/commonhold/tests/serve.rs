@@ -16,7 +16,7 @@ use common::World;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What is waited for comes within this time, or the test has failed.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -31,6 +31,10 @@ struct Daemon {
 impl Daemon {
     /// Starts one on a port of its own, in a process group of its own; it serves when this returns.
     fn start(world: &World, arguments: &[&str]) -> Self {
+        Self::start_with(world, arguments, &[])
+    }
+
+    fn start_with(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut all = [&["serve", "--listen", "127.0.0.1:0", "--json-log"], arguments].concat();
         let small = world.text_path("small.toml");
         if !arguments.contains(&"--config") {
@@ -38,6 +42,7 @@ impl Daemon {
             all.extend(["--config", &small]);
         }
         let mut command = world.command(&all);
+        command.envs(variables.iter().copied());
         command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (tell, log) = mpsc::channel();
@@ -176,7 +181,7 @@ fn a_signal_stops_it_and_nothing_is_left() {
             .filter(|name| !name.starts_with("store.db"))
             .collect();
         left.sort();
-        assert_eq!(left, ["segment", "segment.lock"]);
+        assert_eq!(left, ["segment", "segment.lock", "small.toml"]);
         assert_eq!(world.json(&["get", "counters", "a"])["fields"]["n"], 3);
         world.ok(&["verify"]);
         world.ok(&["destroy"]);
@@ -236,6 +241,35 @@ fn requests_are_logged_without_keys_and_tokens() {
     let rest = daemon.stop(Signal::SIGTERM);
     let text = format!("{line} {rest:?}");
     assert!(!text.contains("secret") && !text.contains("0123456789abcdef"), "{text}");
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let world = World::with_counters();
+    let path = world.text_path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
+    let heard = |what: &str| {
+        let mut bytes = [0; 1000];
+        loop {
+            let length = manager.recv(&mut bytes).unwrap();
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if text.lines().any(|line| line == what) {
+                return text;
+            }
+        }
+    };
+    let variables = [("NOTIFY_SOCKET", path.as_str()), ("WATCHDOG_USEC", "300000")];
+    let daemon = Daemon::start_with(&world, &["--workers=0"], &variables);
+    let ready = heard("READY=1");
+    assert!(ready.contains(&format!("STATUS=serving at http://{}", daemon.address)), "{ready}");
+    for _ in 0..3 {
+        heard("WATCHDOG=1");
+    }
+    let stopping = kill(daemon.pid(), Signal::SIGTERM);
+    stopping.unwrap();
+    heard("STOPPING=1");
+    assert_eq!(daemon.end().0, Some(0));
 }
 
 #[test]
@@ -323,4 +357,41 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
         }
         daemon.stop(Signal::SIGTERM);
     }
+}
+
+#[test]
+fn a_cascade_is_computed_by_a_worker() {
+    let world = World::with_counters();
+    let daemon = Daemon::start(&world, &["--workers", "1"]);
+    let post = |body: &Value| {
+        let path = "/v1/resonance/cascade";
+        let answer = ask(daemon.address, "POST", path, &body.to_string()).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().to_owned();
+        (status, serde_json::from_str::<Value>(body).unwrap())
+    };
+    let wave = |hz: f64| -> Vec<f64> {
+        (0..1024).map(|n| (std::f64::consts::TAU * hz * f64::from(n) / 8000.0).cos()).collect()
+    };
+    let (status, found) =
+        post(&json!({"rate_hz": 8000, "channels": [wave(440.0), wave(1000.0)], "harmonics": 3}));
+    assert_eq!(status, "200", "{found}");
+    for (node, hz) in [(0, 440.0), (1, 1000.0)] {
+        let fundamental = found["nodes"][node]["fundamental_hz"].as_f64().unwrap();
+        assert!((fundamental - hz).abs() < 0.01, "{fundamental}");
+    }
+    assert_eq!(found["nodes"][0]["harmonics"].as_array().unwrap().len(), 3);
+    for (body, place) in [
+        (json!({"rate_hz": 8000, "channels": [[1.0]]}), "/channels"),
+        (json!({"rate_hz": 8000, "channels": [wave(440.0), [1.0]]}), "/channels/1"),
+        (json!({"rate_hz": 0, "channels": [wave(440.0)]}), "/rate_hz"),
+        (json!({"rate_hz": 8000, "channels": [wave(440.0)], "harmonics": 0}), "/harmonics"),
+        (json!({"rate_hz": 8000, "channels": [wave(440.0)], "window": "none"}), "/window"),
+        (json!({"rate_hz": 8000, "channels": [wave(440.0)], "segment": 1000}), "/segment"),
+        (json!({"rate_hz": 8000, "channels": [[1.0, "2"]]}), "/channels/0/1"),
+    ] {
+        let (status, problem) = post(&body);
+        assert_eq!((status.as_str(), &problem["field"]), ("422", &json!(place)), "{problem}");
+    }
+    daemon.stop(Signal::SIGTERM);
 }

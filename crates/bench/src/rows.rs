@@ -4,8 +4,10 @@ mod durable;
 mod growth;
 mod guards;
 mod hot;
+mod http;
 mod lag;
 mod pool;
+mod scrape;
 mod single;
 mod torture;
 mod waiting;
@@ -32,4 +34,6 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (12, guards::guards),
     (13, pool::pools),
     (14, lag::coordinator),
+    (15, scrape::scrape),
+    (16, http::sigils),
 ];

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use commonhold::systems::sigils::{SigilIdentity, SigilOptions};
 use commonhold::workers::jobs::{Job, JobContext, Jobs, look};
 use commonhold::{Runtime, Table};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -25,6 +26,19 @@ pub(super) fn run(segment: &str, args: &[&str]) -> Ended {
     if let Some(trouble) = jobs.trouble() {
         return Err(trouble.into());
     }
+    Ok(jobs.stop(LIMIT)?)
+}
+
+/// The same, with the jobs of sigils beside them.
+pub(super) fn with_sigils(segment: &str, args: &[&str]) -> Ended {
+    let runtime = attach(segment, false)?;
+    let mut jobs = SigilIdentity::open(&runtime, SigilOptions::new())?.jobs()?;
+    for spec in args {
+        jobs.push(job(&runtime, spec)?);
+    }
+    let jobs = Jobs::start(&runtime, jobs)?;
+    say("runs");
+    told();
     Ok(jobs.stop(LIMIT)?)
 }
 
