@@ -157,7 +157,7 @@ fn keys_are_what_percent_signs_say() {
 fn bad_bodies_are_named_with_their_place() {
     let served = Served::new();
     let all = "/v1/tables/all/records/k";
-    let cases: [(&str, &str, u16, Option<&str>, &str); 18] = [
+    let cases: [(&str, &str, u16, Option<&str>, &str); 19] = [
         ("PUT", "{", 400, None, "line 1 column 1"),
         ("PUT", "", 400, None, "empty"),
         ("PUT", "[{}]", 422, Some(""), "the body"),
@@ -175,6 +175,13 @@ fn bad_bodies_are_named_with_their_place() {
         ("PATCH", r#"{"sett":{}}"#, 422, Some("/sett"), "unknown field"),
         ("PATCH", r#"{"add":{"t":1}}"#, 422, Some("/add/t"), "nothing can be added"),
         ("PATCH", r#"{"require":["n>=1","n~1"]}"#, 422, Some("/require/1"), "not a requirement"),
+        (
+            "PATCH",
+            r#"{"require":[{"field":"n","is":"~","value":1}]}"#,
+            422,
+            Some("/require/0/is"),
+            "unknown variant",
+        ),
         (
             "PATCH",
             r#"{"require":[{"field":"b","is":"=","value":1}]}"#,
