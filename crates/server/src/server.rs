@@ -86,6 +86,7 @@ impl Server {
         let limits = Limits {
             header: options.header_time,
             idle: options.idle_time,
+            body: options.body_time,
             stall: options.stall_time,
         };
         let hall = Arc::new(Hall::new(connections(options.connections), limits));

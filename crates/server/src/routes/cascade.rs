@@ -227,7 +227,7 @@ pub async fn cascade(
             )
         })
     };
-    let cascade = app.desk().blocking(submit).await?;
+    let cascade = app.desk().looking(submit).await?;
     match tokio::time::timeout(limit, cascade).await {
         Ok(Ok(analysis)) => Ok(Json(analysis)),
         Ok(Err(CascadeError::Args(error))) => Err(args_problem(&error)),
