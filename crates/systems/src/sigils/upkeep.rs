@@ -25,6 +25,8 @@ use super::records::Front;
 /// A strength is written down when an eighth of what the record says is gone: readers compute it anyway, so this is for
 /// those who look at the store, and each write is a commit.
 const WRITE_BELOW: f64 = 0.875;
+/// So many strengths are written down in one sweep at most, so that what was encoded together is not written together.
+const WRITES_MAX: u64 = 4096;
 /// A permanent sigil's strength.
 const PERMANENT_STRENGTH: f64 = 1.0;
 
@@ -104,6 +106,11 @@ impl SigilIdentity {
     /// # Errors
     /// [`Error::Full`], [`Error::Corrupt`].
     pub fn process_memory_decay(&self) -> Result<Decayed, SigilError> {
+        self.decay_while(|| true)
+    }
+
+    /// Like [`SigilIdentity::process_memory_decay`]; leaves the rest to the next sweep when `go_on` says no.
+    pub(super) fn decay_while(&self, go_on: impl Fn() -> bool) -> Result<Decayed, SigilError> {
         let began = Instant::now();
         let mut done =
             Decayed { seen: 0, written: 0, swept: 0, spared: 0, permanent: 0, took_us: 0 };
@@ -118,8 +125,13 @@ impl SigilIdentity {
         })?;
         self.with(|handle| {
             for (key, verdict) in &found {
+                if !go_on() {
+                    break;
+                }
                 if *verdict == Verdict::Write {
-                    done.written += u64::from(self.write_strength(handle, key)?);
+                    if done.written < WRITES_MAX {
+                        done.written += u64::from(self.write_strength(handle, key)?);
+                    }
                 } else if self.remove_faded(handle, key)? {
                     done.swept += 1;
                 } else {
