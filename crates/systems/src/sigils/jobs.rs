@@ -29,8 +29,8 @@ impl SigilIdentity {
             let done = crystallizes.crystallize_memory_patterns().map_err(|e| e.to_string())?;
             Ok(format!("{} of {} became permanent", done.crystallized, done.seen))
         });
-        let decay = Job::cron(DECAY, "*/5 * * * * *")?.run(move |_| {
-            let done = decays.process_memory_decay().map_err(|e| e.to_string())?;
+        let decay = Job::cron(DECAY, "*/5 * * * * *")?.run(move |context| {
+            let done = decays.decay_while(|| !context.is_stopping()).map_err(|e| e.to_string())?;
             Ok(format!("{} of {} were swept", done.swept, done.seen))
         });
         Ok(vec![crystallize, decay])

@@ -262,6 +262,19 @@ fn a_clock_that_is_set_back_takes_nothing_away_and_stops_nothing() {
 }
 
 #[test]
+fn a_sweep_that_is_stopped_leaves_the_rest_to_the_next() {
+    let scene = Scene::new(10);
+    let memory = scene.memory();
+    (0..5).for_each(|n| drop(memory.encode_sigil_memory(&n.to_string()).unwrap()));
+    scene.pass(7 * HOUR);
+    let left = AtomicU32::new(2);
+    let go_on = || left.fetch_sub(1, Ordering::SeqCst) > 0;
+    let done = memory.decay_while(go_on).unwrap();
+    assert_eq!((done.seen, done.swept), (5, 2), "{done:?}");
+    assert_eq!(memory.process_memory_decay().unwrap().swept, 3);
+}
+
+#[test]
 fn links_go_one_way_and_only_to_what_is_there() {
     let scene = Scene::new(10);
     let memory = scene.memory();

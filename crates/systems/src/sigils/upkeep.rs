@@ -125,12 +125,17 @@ impl SigilIdentity {
         Ok(Crystallized { seen, crystallized })
     }
 
-    /// Writes down what strengths have become, a thousand at most in one call, and removes the sigils whose strength is below the threshold
-    /// ([`super::SigilOptions::threshold`]).
+    /// Writes down what strengths have become, a thousand at most in one call, and removes the sigils whose strength is
+    /// below the threshold ([`super::SigilOptions::threshold`]).
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Corrupt`].
     pub fn process_memory_decay(&self) -> Result<Decayed, SigilError> {
+        self.decay_while(|| true)
+    }
+
+    /// Like [`SigilIdentity::process_memory_decay`]; leaves the rest to the next sweep when `go_on` says no.
+    pub(super) fn decay_while(&self, go_on: impl Fn() -> bool) -> Result<Decayed, SigilError> {
         let began = Instant::now();
         let mut done =
             Decayed { seen: 0, written: 0, swept: 0, spared: 0, permanent: 0, took_us: 0 };
@@ -145,7 +150,8 @@ impl SigilIdentity {
             }
         })?;
         self.with(|handle| {
-            let finished = self.carry_out(handle, &faded, &weaker.first(), &mut done);
+            let weaker = weaker.first();
+            let finished = self.carry_out(handle, (&faded, &weaker), &mut done, &go_on);
             let took = began.elapsed();
             done.took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             // What was done before something failed was done.
@@ -158,11 +164,11 @@ impl SigilIdentity {
     fn carry_out(
         &self,
         handle: &Handle,
-        faded: &[String],
-        weaker: &[String],
+        (faded, weaker): (&[String], &[String]),
         done: &mut Decayed,
+        go_on: &impl Fn() -> bool,
     ) -> Result<(), SigilError> {
-        for key in faded {
+        for key in faded.iter().take_while(|_| go_on()) {
             if self.remove_faded(handle, key)? {
                 done.swept += 1;
             } else {
@@ -170,7 +176,7 @@ impl SigilIdentity {
             }
         }
         self.drop_stale_states(handle, done.seen - done.swept)?;
-        for key in weaker {
+        for key in weaker.iter().take_while(|_| go_on()) {
             done.written += u64::from(self.write_strength(handle, key)?);
         }
         Ok(())
