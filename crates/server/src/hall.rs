@@ -200,6 +200,8 @@ async fn converse(
     let mut http = http1::Builder::new();
     // Its own limit would hold for idle connections too; the hall has both.
     http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
+    // Who has asked and says no more still gets his answer.
+    http.half_close(true);
     let of = Arc::clone(&conn);
     let service = service_fn(move |request| answer(request, Arc::clone(&of), router.clone()));
     let talk = http.serve_connection(Wire::new(stream, Arc::clone(&conn)), service);
