@@ -16,7 +16,7 @@ use common::World;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What is waited for comes within this time, or the test has failed.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -357,4 +357,41 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
         }
         daemon.stop(Signal::SIGTERM);
     }
+}
+
+#[test]
+fn a_cascade_is_computed_by_a_worker() {
+    let world = World::with_counters();
+    let daemon = Daemon::start(&world, &["--workers", "1"]);
+    let post = |body: &Value| {
+        let path = "/v1/resonance/cascade";
+        let answer = ask(daemon.address, "POST", path, &body.to_string()).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().to_owned();
+        (status, serde_json::from_str::<Value>(body).unwrap())
+    };
+    let wave = |hz: f64| -> Vec<f64> {
+        (0..1024).map(|n| (std::f64::consts::TAU * hz * f64::from(n) / 8000.0).cos()).collect()
+    };
+    let (status, found) =
+        post(&json!({"rate_hz": 8000, "channels": [wave(440.0), wave(1000.0)], "harmonics": 3}));
+    assert_eq!(status, "200", "{found}");
+    for (node, hz) in [(0, 440.0), (1, 1000.0)] {
+        let fundamental = found["nodes"][node]["fundamental_hz"].as_f64().unwrap();
+        assert!((fundamental - hz).abs() < 0.01, "{fundamental}");
+    }
+    assert_eq!(found["nodes"][0]["harmonics"].as_array().unwrap().len(), 3);
+    for (body, place) in [
+        (json!({"rate_hz": 8000, "channels": [[1.0]]}), "/channels"),
+        (json!({"rate_hz": 8000, "channels": [wave(440.0), [1.0]]}), "/channels/1"),
+        (json!({"rate_hz": 0, "channels": [wave(440.0)]}), "/rate_hz"),
+        (json!({"rate_hz": 8000, "channels": [wave(440.0)], "harmonics": 0}), "/harmonics"),
+        (json!({"rate_hz": 8000, "channels": [wave(440.0)], "window": "none"}), "/window"),
+        (json!({"rate_hz": 8000, "channels": [wave(440.0)], "segment": 1000}), "/segment"),
+        (json!({"rate_hz": 8000, "channels": [[1.0, "2"]]}), "/channels/0/1"),
+    ] {
+        let (status, problem) = post(&body);
+        assert_eq!((status.as_str(), &problem["field"]), ("422", &json!(place)), "{problem}");
+    }
+    daemon.stop(Signal::SIGTERM);
 }

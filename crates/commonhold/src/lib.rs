@@ -58,6 +58,11 @@ pub struct Readme;
 #[doc = include_str!("../../../docs/metrics.md")]
 pub struct MetricsPage;
 
+/// The example of the page about sigils.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/sigils.md")]
+pub struct SigilsPage;
+
 /// The example of the page about workers.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/workers.md")]

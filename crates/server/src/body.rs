@@ -12,14 +12,17 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use commonhold::schema::FIELDS_MAX;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use serde_path_to_error::{Path, Segment};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
 use crate::problem::{Kind, Problem};
+use crate::values::exactly;
 
 /// A body that was read as JSON.
 #[derive(Debug)]
@@ -177,6 +180,48 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// A whole number of 64 bits; to JSON, `1.0` is one too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole(pub i64);
+
+impl PartialSchema for Whole {
+    fn schema() -> RefOr<Schema> {
+        i64::schema()
+    }
+}
+
+impl ToSchema for Whole {}
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visit;
+        impl Visitor<'_> for Visit {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a whole number of 64 bits")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Whole, E> {
+                let whole = i64::try_from(number).map(Whole);
+                whole.map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Whole, E> {
+                match exactly(number) {
+                    Some(whole) => Ok(Whole(whole)),
+                    None => Err(E::invalid_value(Unexpected::Float(number), &self)),
+                }
+            }
+        }
+        from.deserialize_any(Visit)
+    }
+}
+
 /// The members of a JSON object in their order, none of them twice; their values are not read yet.
 #[derive(Debug, Default)]
 pub struct Members(pub Vec<(String, Box<RawValue>)>);
@@ -263,6 +308,14 @@ mod tests {
             assert_eq!(problem.place().unwrap_or_default(), pointer, "{shown}: {problem}");
             assert!(problem.detail().contains(words), "{shown}: {problem}");
         }
+    }
+
+    #[test]
+    fn whole_numbers_are_told_from_others() {
+        let read = |text: &str| serde_json::from_str::<Whole>(text).ok().map(|whole| whole.0);
+        assert_eq!(["1", "-1", "1.0", "2e3"].map(read), [1, -1, 1, 2000].map(Some));
+        assert_eq!(read("9223372036854775807"), Some(i64::MAX));
+        assert_eq!(["1.5", "1e17", "9223372036854775808", "\"1\"", "null"].map(read), [None; 5]);
     }
 
     #[test]

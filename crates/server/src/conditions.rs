@@ -83,7 +83,9 @@ fn read_tags<'a>(text: &'a str, weak: bool, all: &mut Vec<u64>) -> Result<(), &'
             None => (false, rest),
         };
         let (tag, after) = tag.strip_prefix('"').and_then(|t| t.split_once('"')).ok_or(rest)?;
-        let ours = tag.parse().ok().filter(|version: &u64| version.to_string() == tag);
+        // No record ever has version 0.
+        let ours = tag.parse().ok().filter(|version: &u64| *version > 0);
+        let ours = ours.filter(|version| version.to_string() == tag);
         if let Some(version) = ours.filter(|_| weak || !is_weak) {
             all.push(version);
         }
@@ -243,6 +245,8 @@ mod tests {
         assert_eq!(read.check(Some(3)), Err(Broken::NoneMatch));
         let padded = conditions(&[("if-match", "\"03\"")]).unwrap();
         assert_eq!(padded.check(Some(3)), Err(Broken::Match), "the tag is another one");
+        let none = conditions(&[("if-match", "\"0\"")]).unwrap();
+        assert_eq!(none.if_match, Some(Tags::Versions(Vec::new())), "no record has this version");
     }
 
     #[test]

@@ -40,6 +40,7 @@ enum State {
 pub(crate) struct Limits {
     pub(crate) header: Duration,
     pub(crate) idle: Duration,
+    pub(crate) body: Duration,
     pub(crate) stall: Duration,
 }
 
@@ -62,6 +63,8 @@ pub(crate) struct Conn {
     open_body: AtomicBool,
     /// Somebody else needs the place.
     pressed: AtomicBool,
+    /// Somebody else needs the place of the request under way, whose body does not come.
+    given_up: AtomicBool,
     /// Wakes the connection's task to look at itself.
     pub(crate) look: Notify,
 }
@@ -74,6 +77,7 @@ impl Conn {
             stalled: AtomicU64::new(0),
             open_body: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             look: Notify::new(),
         }
     }
@@ -108,6 +112,12 @@ impl Conn {
         (state != State::Busy && self.stalled_for().is_none()).then_some(time)
     }
 
+    /// For how long the body of the request under way has been coming; none when it has come.
+    pub(crate) fn arriving(&self) -> Option<Duration> {
+        let (state, time) = self.state();
+        (state == State::Busy && self.has_open_body()).then_some(time)
+    }
+
     /// For how long nobody would miss it much: it is unused, or the client does not take its answer.
     pub(crate) fn spare(&self) -> Option<Duration> {
         self.stalled_for().or_else(|| self.unused())
@@ -121,7 +131,7 @@ impl Conn {
         }
         let (state, time) = self.state();
         let limit = match state {
-            State::Busy => return false,
+            State::Busy => return self.has_open_body() && self.given_up.load(Ordering::Acquire),
             State::Rests => limits.idle,
             State::Head => limits.header,
             State::Lingers => LINGER,
@@ -135,6 +145,12 @@ impl Conn {
         self.look.notify_one();
     }
 
+    /// Asks it to give the request under way up, if its body has still not come when it looks.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.look.notify_one();
+    }
+
     /// Whether a request's body has not come wholly.
     pub(crate) fn has_open_body(&self) -> bool {
         self.open_body.load(Ordering::Acquire)
@@ -144,6 +160,7 @@ impl Conn {
     pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> Busy {
         self.open_body.store(has_body, Ordering::Release);
         self.pressed.store(false, Ordering::Release);
+        self.given_up.store(false, Ordering::Release);
         self.set(State::Busy);
         Busy(Arc::clone(self))
     }
@@ -321,8 +338,12 @@ impl hyper::body::Body for Leaving {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { header: Duration::ZERO, idle: Duration::MAX, stall: Duration::ZERO };
+    const LIMITS: Limits = Limits {
+        header: Duration::ZERO,
+        idle: Duration::MAX,
+        body: Duration::ZERO,
+        stall: Duration::ZERO,
+    };
 
     #[test]
     fn a_request_under_way_is_never_over() {
@@ -332,6 +353,20 @@ mod tests {
         assert!(!conn.is_over(&LIMITS) && conn.unused().is_none());
         drop(busy);
         assert!(conn.is_over(&LIMITS) && conn.unused().is_some());
+    }
+
+    #[test]
+    fn a_request_is_given_up_only_while_its_body_comes() {
+        let conn = Arc::new(Conn::new());
+        let busy = conn.begin(true);
+        assert!(!conn.is_over(&LIMITS) && conn.arriving().is_some());
+        conn.give_up();
+        assert!(conn.is_over(&LIMITS));
+        conn.open_body.store(false, Ordering::Release);
+        assert!(!conn.is_over(&LIMITS) && conn.arriving().is_none());
+        drop(busy);
+        let _busy = conn.begin(true);
+        assert!(!conn.is_over(&LIMITS), "it was another request");
     }
 
     #[test]

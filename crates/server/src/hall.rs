@@ -1,8 +1,8 @@
 //! The hall: all connections of the daemon, how many there may be, and who goes when it is full.
 //!
 //! There is a place for each connection. When none is left, those that have been unused for longest are closed, so that a
-//! newcomer is served however many sit there idle. Where all are at work, newcomers wait: one here, the others in the kernel's
-//! queue.
+//! newcomer is served however many sit there idle; and then those whose requests' bodies do not come. Where all are at work,
+//! newcomers wait: one here, the others in the kernel's queue.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -148,9 +148,30 @@ impl Hall {
     fn press(&self) {
         let spare = |conn: &Arc<Conn>| Some((conn.spare()?, Arc::clone(conn)));
         let mut spares: Vec<_> = self.conns().values().filter_map(spare).collect();
+        if spares.is_empty() {
+            self.give_up();
+            return;
+        }
         spares.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
-        let some = 1 + self.size as usize / 64;
-        spares.iter().take(some).for_each(|(_, conn)| conn.press());
+        spares.iter().take(self.some()).for_each(|(_, conn)| conn.press());
+    }
+
+    /// Asks those to go whose requests' bodies have been coming for longest, and for longer than others that need the
+    /// place have to wait; whether there were any.
+    pub(crate) fn give_up(&self) -> bool {
+        let slow = |conn: &Arc<Conn>| {
+            let time = conn.arriving().filter(|time| *time >= self.limits.body)?;
+            Some((time, Arc::clone(conn)))
+        };
+        let mut slow: Vec<_> = self.conns().values().filter_map(slow).collect();
+        slow.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
+        slow.iter().take(self.some()).for_each(|(_, conn)| conn.give_up());
+        !slow.is_empty()
+    }
+
+    /// So many go at once, so that a flood does not look at all of them for each newcomer.
+    fn some(&self) -> usize {
+        1 + self.size as usize / 64
     }
 
     /// Looks after the time limits, for ever.
@@ -199,11 +220,14 @@ async fn converse(
 ) {
     let mut http = http1::Builder::new();
     // Its own limit would hold for idle connections too; the hall has both.
-    http.header_read_timeout(None).max_buf_size(HEAD_BYTES);
-    // Who has asked and says no more still gets his answer.
-    http.half_close(true);
+    // Who has sent all that he wants to send may still wait for the answer.
+    http.header_read_timeout(None).max_buf_size(HEAD_BYTES).half_close(true);
     let of = Arc::clone(&conn);
-    let service = service_fn(move |request| answer(request, Arc::clone(&of), router.clone()));
+    let hall = Arc::clone(&seat.hall);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&hall));
+        answer(request, Arc::clone(&of), router.clone())
+    });
     let talk = http.serve_connection(Wire::new(stream, Arc::clone(&conn)), service);
     let mut talk = std::pin::pin!(talk);
     let mut hurry = stop.clone();

@@ -16,11 +16,12 @@ use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::conn::Conn;
+use crate::hall::Hall;
 use crate::options::ServerOptions;
 use crate::problem::{Kind, Problem};
 use crate::token::Token;
@@ -30,6 +31,8 @@ use host::Hosts;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken over from a client.
 const ID_BYTES: usize = 64;
+/// How long those may take to go whose place somebody needs.
+const MAKE_ROOM: Duration = Duration::from_millis(500);
 /// Routes that need no token and are answered however much there is to do: they say nothing but yes or no.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
@@ -84,6 +87,17 @@ impl Rules {
         Err(Problem::new(Kind::Unauthorized, detail).bearer())
     }
 
+    /// A place, if there is one; or one of a request whose body does not come.
+    async fn place(&self, hall: Option<&Hall>) -> Option<SemaphorePermit<'_>> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Some(place);
+        }
+        if !hall.is_some_and(Hall::give_up) {
+            return None;
+        }
+        timeout(MAKE_ROOM, self.places.acquire()).await.ok()?.ok()
+    }
+
     fn check_size(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length = length.and_then(|text| text.parse::<u64>().ok());
@@ -108,7 +122,8 @@ async fn admit(State(rules): State<Arc<Rules>>, request: Request, next: Next) ->
     if let Err(problem) = checked {
         return problem.into_response();
     }
-    let Ok(_place) = rules.places.try_acquire() else {
+    let hall = request.extensions().get::<Arc<Hall>>().map(Arc::clone);
+    let Some(_place) = rules.place(hall.as_deref()).await else {
         let detail = "too many requests are under way; try again";
         return Problem::new(Kind::Unavailable, detail).retry_after(1).into_response();
     };

@@ -2,7 +2,7 @@
 //! has, each with a path and schemas of its own.
 
 use commonhold::catalogue::{Catalogue, TableSpec};
-use commonhold::schema::FieldType;
+use commonhold::schema::{Field, FieldType};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
@@ -82,6 +82,7 @@ pub fn document(catalogue: &Catalogue, options: &AppOptions) -> Value {
             let Some(item) = item.as_object_mut() else { continue };
             for operation in item.values_mut() {
                 complete(path, operation, needs_token);
+                plain_parameters(operation);
                 limit_timeout(operation, options.durable_wait_max.as_secs());
             }
         }
@@ -177,6 +178,26 @@ fn complete(path: &str, operation: &mut Value, needs_token: bool) {
     }
 }
 
+/// A parameter that may lack is never null; what names versions has one form.
+fn plain_parameters(operation: &mut Value) {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        let tags = parameter.get("in") == Some(&json!("header"));
+        let Some(schema) = object(parameter, &["schema"]) else { continue };
+        if let Some(Value::Array(types)) = schema.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                schema.insert("type".to_owned(), only);
+            }
+        }
+        if tags {
+            let form = "^(\\*|(W/)?\"[0-9]+\"( *, *(W/)?\"[0-9]+\")*)$";
+            schema.insert("pattern".to_owned(), json!(form));
+        }
+    }
+}
+
 /// The longest wait for the store that may be asked for.
 fn limit_timeout(operation: &mut Value, seconds: u64) {
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
@@ -262,6 +283,7 @@ fn add_schemas(schemas: &mut Map<String, Value>, table: &TableSpec) {
                 ("fields", reference(&name("fields"))),
                 ("set", fields_schema(table, false, any)),
                 ("add", fields_schema(table, false, addend)),
+                ("require", requirements(table)),
             ] {
                 if let Some(place) = properties.get_mut(property) {
                     *place = schema;
@@ -270,6 +292,29 @@ fn add_schemas(schemas: &mut Map<String, Value>, table: &TableSpec) {
         }
         schemas.insert(name(&general.to_lowercase()), of_table);
     }
+}
+
+/// Requirements of a table's records.
+fn requirements(table: &TableSpec) -> Value {
+    let part = |field: &Field| {
+        let properties = json!({
+            "field": {"const": field.name},
+            "is": reference("Comparison"),
+            "value": field_schema(field.ty)
+        });
+        json!({
+            "type": "object", "required": ["field", "is", "value"], "properties": properties,
+            "additionalProperties": false
+        })
+    };
+    let names: Vec<&str> = table.schema.fields().iter().map(|f| f.name.as_str()).collect();
+    let text = json!({
+        "type": "string", "pattern": format!("^ *({}) *(!=|<=|>=|=|<|>)", names.join("|")),
+        "description": "A field, how it compares, and with what, such as n<=97."
+    });
+    let all: Vec<Value> =
+        std::iter::once(text).chain(table.schema.fields().iter().map(part)).collect();
+    json!({"type": "array", "maxItems": 128, "items": {"oneOf": all}})
 }
 
 /// The operations on a record of any table, as those on one of `table`.

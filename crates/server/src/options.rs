@@ -13,6 +13,7 @@
 //! header_seconds = 10            # for the head of a request, from its first byte
 //! idle_seconds = 60              # between two requests of a connection
 //! request_seconds = 30           # for a request, its body included
+//! body_seconds = 1               # for a request's body, where others need its place
 //! stall_seconds = 10             # for a client that does not take its answer
 //! grace_seconds = 10             # for requests under way, when the daemon stops
 //! drain_seconds = 30             # for the store to take everything, when the daemon stops
@@ -61,6 +62,8 @@ pub struct ServerOptions {
     pub idle_time: Duration,
     /// For a request, the arrival of its body included.
     pub request_time: Duration,
+    /// For a request's body where no place is left: then requests whose bodies have been coming for longer go.
+    pub body_time: Duration,
     /// For a client that does not take what is sent.
     pub stall_time: Duration,
     /// For requests under way when the daemon stops; and then for jobs; and then for workers.
@@ -90,6 +93,7 @@ impl ServerOptions {
             header_time: seconds(10),
             idle_time: seconds(60),
             request_time: seconds(30),
+            body_time: seconds(1),
             stall_time: seconds(10),
             grace: seconds(10),
             drain_time: seconds(30),
@@ -131,6 +135,7 @@ impl ServerOptions {
             ("the time for a request's head", self.header_time),
             ("the idle time", self.idle_time),
             ("the time for a request", self.request_time),
+            ("the time for a body", self.body_time),
             ("the time for a client that stalls", self.stall_time),
         ];
         for (what, time) in times {
@@ -173,6 +178,7 @@ struct Section {
     header_seconds: Option<f64>,
     idle_seconds: Option<f64>,
     request_seconds: Option<f64>,
+    body_seconds: Option<f64>,
     stall_seconds: Option<f64>,
     grace_seconds: Option<f64>,
     drain_seconds: Option<f64>,
@@ -202,6 +208,7 @@ impl Section {
             ("header_seconds", &mut options.header_time, self.header_seconds),
             ("idle_seconds", &mut options.idle_time, self.idle_seconds),
             ("request_seconds", &mut options.request_time, self.request_seconds),
+            ("body_seconds", &mut options.body_time, self.body_seconds),
             ("stall_seconds", &mut options.stall_time, self.stall_seconds),
             ("grace_seconds", &mut options.grace, self.grace_seconds),
             ("drain_seconds", &mut options.drain_time, self.drain_seconds),

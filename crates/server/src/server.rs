@@ -70,6 +70,8 @@ impl Server {
         let started = parts::start(&options)?;
         let mut limits = AppOptions { needs_token: token.is_some(), ..AppOptions::default() };
         limits.task_wait = limits.task_wait.min(options.request_time);
+        let wait = options.request_time.max(Duration::from_secs(1));
+        limits.durable_wait_max = limits.durable_wait_max.min(wait);
         limits.body_bytes = usize::try_from(options.body_bytes).unwrap_or(usize::MAX);
         let parts::Started { runtime, pool, sigils } = started;
         let parts = Parts { runtime, pool, sigils, options: limits };
@@ -84,6 +86,7 @@ impl Server {
         let limits = Limits {
             header: options.header_time,
             idle: options.idle_time,
+            body: options.body_time,
             stall: options.stall_time,
         };
         let hall = Arc::new(Hall::new(connections(options.connections), limits));

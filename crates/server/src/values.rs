@@ -91,11 +91,13 @@ fn whole(text: &str) -> Result<i64, String> {
         return Err(format!("{} is beyond 64 bits", shown(text)));
     }
     // To JSON, 1.0 and 1e3 are whole numbers.
-    let float = number(text)?;
-    if float.fract() != 0.0 || float.abs() > EXACT {
-        return Err(format!("{} is no whole number that is kept exactly", shown(text)));
-    }
-    Ok(float as i64)
+    let whole = exactly(number(text)?);
+    whole.ok_or_else(|| format!("{} is no whole number that is kept exactly", shown(text)))
+}
+
+/// The whole number that `float` is, if it is one and can be no other.
+pub(crate) fn exactly(float: f64) -> Option<i64> {
+    (float.fract() == 0.0 && float.abs() <= EXACT).then_some(float as i64)
 }
 
 fn number(text: &str) -> Result<f64, String> {

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::{Client, RECORD, World, eventually, get, hang};
+use commonhold_server::ServerOptions;
 
 const SHORT: Duration = Duration::from_millis(200);
 const TOKEN: &str = "0123456789abcdef-token";
@@ -162,6 +163,15 @@ fn half_open_connections_are_served_or_ended() {
     let mut silent = Client::to(server.address());
     silent.stream.shutdown(Shutdown::Write).unwrap();
     assert!(silent.is_closed_silently());
+    // A durable write is answered a while later, and its sender has closed his side long since.
+    let mut waits = Client::to(server.address());
+    waits.send(
+        b"PUT /v1/tables/counters/records/k?durable=true HTTP/1.1\r\nhost: localhost\r\n\
+          content-type: application/json\r\ncontent-length: 18\r\n\r\n{\"fields\":{\"n\":1}}",
+    );
+    waits.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(waits.answer().status, 201);
+    assert!(waits.is_closed_silently());
     let mut half = Client::to(server.address());
     half.send(b"PUT /v1/tables/counters/records/k HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{");
     half.stream.shutdown(Shutdown::Write).unwrap();
@@ -193,7 +203,9 @@ fn a_newcomer_takes_the_place_of_who_is_idle_longest() {
 #[test]
 fn where_all_are_at_work_a_newcomer_waits() {
     let world = World::new();
-    let server = world.serve_with(|options| options.connections = 2);
+    let server = world.serve_with(|options| {
+        (options.connections, options.body_time) = (2, Duration::from_secs(60));
+    });
     let (mut first, mut second) = (hang(server.address()), hang(server.address()));
     let mut newcomer = Client::to(server.address());
     newcomer.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
@@ -207,7 +219,9 @@ fn where_all_are_at_work_a_newcomer_waits() {
 #[test]
 fn too_many_requests_are_told_to_come_again() {
     let world = World::new();
-    let server = world.serve_with(|options| options.requests = 1);
+    let server = world.serve_with(|options| {
+        (options.requests, options.body_time) = (1, Duration::from_secs(60));
+    });
     let mut busy = hang(server.address());
     let refused = get(server.address(), "/metrics");
     refused.problem(503);
@@ -216,6 +230,25 @@ fn too_many_requests_are_told_to_come_again() {
     busy.send(RECORD);
     assert!(busy.answer().status < 300);
     assert_eq!(get(server.address(), "/metrics").status, 200);
+}
+
+#[test]
+fn bodies_that_do_not_come_keep_no_places() {
+    let world = World::new();
+    let day = Duration::from_secs(86_400);
+    let slow =
+        |options: &mut ServerOptions| (options.body_time, options.request_time) = (SHORT, day);
+    for connections in [100, 4] {
+        let server = world.serve_with(|options| {
+            slow(options);
+            (options.requests, options.connections) = (4, connections);
+        });
+        let mut silent: Vec<Client> = (0..4).map(|_| hang(server.address())).collect();
+        eventually("others are served", || get(server.address(), "/metrics").status == 200);
+        assert!(silent[0].is_closed_silently(), "the one that has been silent for longest");
+        drop(silent);
+        server.stop().unwrap();
+    }
 }
 
 #[test]

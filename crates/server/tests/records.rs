@@ -68,6 +68,12 @@ fn conditions_are_heeded() {
     put("if-none-match", "\"4\"", 5).problem(412, Some("If-None-Match"));
     assert_eq!(put("if-none-match", "\"3\"", 5).status, 200);
     put("if-match", "5", 6).problem(400, Some("if-match"));
+    for tag in ["\"0\"", "\"1\""] {
+        let other = "/v1/tables/counters/records/nobody";
+        let (body, patch) = (r#"{"fields":{"n":1}}"#, r#"{"create":true}"#);
+        served.send_if("PUT", other, &[("if-match", tag)], body).problem(412, Some("If-Match"));
+        served.send_if("PATCH", other, &[("if-match", tag)], patch).problem(412, Some("If-Match"));
+    }
 
     let read = |header, value| served.ask("GET", VISITS, &[(header, value)], b"");
     let same = read("if-none-match", "\"5\"");
@@ -157,7 +163,7 @@ fn keys_are_what_percent_signs_say() {
 fn bad_bodies_are_named_with_their_place() {
     let served = Served::new();
     let all = "/v1/tables/all/records/k";
-    let cases: [(&str, &str, u16, Option<&str>, &str); 18] = [
+    let cases: [(&str, &str, u16, Option<&str>, &str); 19] = [
         ("PUT", "{", 400, None, "line 1 column 1"),
         ("PUT", "", 400, None, "empty"),
         ("PUT", "[{}]", 422, Some(""), "the body"),
@@ -175,6 +181,13 @@ fn bad_bodies_are_named_with_their_place() {
         ("PATCH", r#"{"sett":{}}"#, 422, Some("/sett"), "unknown field"),
         ("PATCH", r#"{"add":{"t":1}}"#, 422, Some("/add/t"), "nothing can be added"),
         ("PATCH", r#"{"require":["n>=1","n~1"]}"#, 422, Some("/require/1"), "not a requirement"),
+        (
+            "PATCH",
+            r#"{"require":[{"field":"n","is":"~","value":1}]}"#,
+            422,
+            Some("/require/0/is"),
+            "unknown variant",
+        ),
         (
             "PATCH",
             r#"{"require":[{"field":"b","is":"=","value":1}]}"#,
@@ -275,6 +288,33 @@ fn a_full_table_is_waited_for_and_then_said_to_be_full() {
     // A deleted record's place is free when the store knows that it was deleted.
     served.app.runtime().drain(Duration::from_secs(60)).unwrap();
     assert_eq!(put("c").status, 201, "there is room again");
+}
+
+#[test]
+fn who_looks_does_not_wait_behind_those_that_wait() {
+    let room_wait = Duration::from_millis(50);
+    let options = AppOptions { room_wait, waiting: 1, ..AppOptions::default() };
+    let served = Served::of(config(), options);
+    let (began, begins) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let desk = std::sync::Arc::clone(served.app.desk());
+    let waits = std::thread::spawn(move || {
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let work = move || {
+            began.send(()).unwrap();
+            Ok(released.recv().is_err())
+        };
+        threads.block_on(desk.blocking(work)).unwrap()
+    });
+    begins.recv().unwrap();
+    served
+        .send("PUT", &format!("{VISITS}?durable=true"), r#"{"fields":{"n":1}}"#)
+        .problem(503, None);
+    for path in ["/metrics", "/v1/tables/counters/records"] {
+        assert_eq!(served.get(path).status, 200, "{path}");
+    }
+    drop(release);
+    assert!(waits.join().unwrap());
 }
 
 #[test]

@@ -8,12 +8,14 @@ mod forks;
 mod guarded;
 mod jobs;
 mod life;
+mod memory;
 mod names;
 mod pools;
 mod schedule;
 mod stream;
 mod waits;
 
+pub use memory::{LOST, fading, is_canonical, payload};
 pub use pools::submit_some;
 
 use std::error::Error;
@@ -50,6 +52,9 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "count" => count::count(segment, rest),
         "count-on" => count::count_on(segment, rest),
         "create" => life::create(segment, rest),
+        "crystallize" => memory::crystallize(segment),
+        "encode" => memory::encode(segment, rest),
+        "fade" => memory::fade(segment, rest),
         "fork" => forks::commit(segment, rest),
         "fork-inside" => guarded::fork_inside(segment, rest),
         "few-descriptors" => adverse::few_descriptors(segment),
@@ -67,6 +72,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "orphan" => forks::orphan(segment),
         "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
+        "recall" => memory::recall(segment, rest),
         "reaped" => adverse::reaped(segment),
         "press" => pools::press(segment, rest),
         "relay" => guarded::relay(segment, rest),
@@ -80,6 +86,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "serve" => daemon::serve(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
+        "tend" => memory::tend(segment, rest),
         "visit" => guarded::visit(segment, rest),
         "wait" => waits::wait(segment, rest),
         other => Err(format!("no role {other}").into()),

@@ -39,6 +39,8 @@ fn load(effort: Effort, connections: u32, report: &mut Report) -> Outcome {
         for (has_store, loads) in [(true, &mut stored), (false, &mut plain)] {
             // A fresh one each time: it remembers them all.
             let mut daemon = Daemon::start(has_store)?;
+            // The first id of a segment waits for the store.
+            encode(&daemon.address, 0, 1, 1)?;
             loads.push(Load::put(&daemon.address, connections, seconds)?);
             daemon.stop()?;
         }

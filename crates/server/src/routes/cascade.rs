@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{JsonBytes, read, unprocessable};
+use crate::body::{JsonBytes, Whole, read, unprocessable};
 use crate::conditions::Accept;
 use crate::problem::{Kind, Problem};
 use crate::routes::path::Strict;
@@ -38,18 +38,19 @@ pub struct CascadeJson {
     window: Window,
     /// How many harmonics, the fundamental included.
     #[serde(default = "ten")]
-    #[schema(minimum = 1, maximum = 256)]
-    harmonics: u32,
+    #[schema(value_type = u32, minimum = 1, maximum = 256)]
+    harmonics: Whole,
     /// The lowest frequency at which the fundamental is looked for.
     min_hz: Option<f64>,
     /// The highest.
     max_hz: Option<f64>,
     /// The samples of a segment of the coherence.
-    segment: Option<u32>,
+    #[schema(value_type = Option<u32>, minimum = 8)]
+    segment: Option<Whole>,
 }
 
-fn ten() -> u32 {
-    10
+fn ten() -> Whole {
+    Whole(10)
 }
 
 /// Samples of one channel.
@@ -159,6 +160,9 @@ impl CascadeJson {
     fn args(self) -> Result<CascadeArgs, Problem> {
         let Self { rate_hz, channels, window, harmonics, min_hz, max_hz, segment } = self;
         let signal = Signal::new(rate_hz, channels).map_err(|e| args_problem(&e))?;
+        // What does not fit in 32 bits is as far out of range as the largest that does.
+        let count = |number: Whole| u32::try_from(number.0.max(0)).unwrap_or(u32::MAX);
+        let (harmonics, segment) = (count(harmonics), segment.map(count));
         let options = Options { window, harmonics, min_hz, max_hz, segment };
         CascadeArgs::new(signal, options).map_err(|e| args_problem(&e))
     }
@@ -223,7 +227,7 @@ pub async fn cascade(
             )
         })
     };
-    let cascade = app.desk().blocking(submit).await?;
+    let cascade = app.desk().looking(submit).await?;
     match tokio::time::timeout(limit, cascade).await {
         Ok(Ok(analysis)) => Ok(Json(analysis)),
         Ok(Err(CascadeError::Args(error))) => Err(args_problem(&error)),

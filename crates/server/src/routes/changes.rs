@@ -70,12 +70,42 @@ pub(crate) struct Parts {
     /// The field.
     #[schema(example = "n")]
     field: String,
-    /// How it compares: one of = != < <= > >=
-    #[schema(value_type = String, example = "<=")]
-    is: Box<RawValue>,
+    /// How it compares.
+    is: Sign,
     /// With what, in the form of the field.
     #[schema(value_type = Value)]
     value: Box<RawValue>,
+}
+
+/// A comparison.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[schema(as = Comparison)]
+pub(crate) enum Sign {
+    #[serde(rename = "=")]
+    Equal,
+    #[serde(rename = "!=")]
+    NotEqual,
+    #[serde(rename = "<")]
+    Less,
+    #[serde(rename = "<=")]
+    LessOrEqual,
+    #[serde(rename = ">")]
+    Greater,
+    #[serde(rename = ">=")]
+    GreaterOrEqual,
+}
+
+impl From<Sign> for Comparison {
+    fn from(sign: Sign) -> Self {
+        match sign {
+            Sign::Equal => Self::Equal,
+            Sign::NotEqual => Self::NotEqual,
+            Sign::Less => Self::Less,
+            Sign::LessOrEqual => Self::LessOrEqual,
+            Sign::Greater => Self::Greater,
+            Sign::GreaterOrEqual => Self::GreaterOrEqual,
+        }
+    }
 }
 
 /// The type of the field `name`.
@@ -159,26 +189,9 @@ fn requirement(schema: &Schema, raw: &RawValue, pointer: &str) -> Result<Require
     }
     let Object(Parts { field: name, is, value }) = read_part(raw, pointer)?;
     let ty = field(schema, &name, &format!("{pointer}/field"))?;
-    let comparison = comparison(&is, &format!("{pointer}/is"))?;
     let at_value = format!("{pointer}/value");
     let value = values::read(ty, &value).map_err(|why| unprocessable(&at_value, &why))?;
-    Ok(Requirement { field: name, comparison, value: value.to_string() })
-}
-
-fn comparison(raw: &RawValue, pointer: &str) -> Result<Comparison, Problem> {
-    let sign: String = read_part(raw, pointer)?;
-    Ok(match sign.as_str() {
-        "=" => Comparison::Equal,
-        "!=" => Comparison::NotEqual,
-        "<" => Comparison::Less,
-        "<=" => Comparison::LessOrEqual,
-        ">" => Comparison::Greater,
-        ">=" => Comparison::GreaterOrEqual,
-        _ => {
-            let why = format!("`{sign}` is no comparison; give one of = != < <= > >=");
-            return Err(unprocessable(pointer, &why));
-        }
-    })
+    Ok(Requirement { field: name, comparison: is.into(), value: value.to_string() })
 }
 
 /// The problem of a change that was refused; names the first requirement that it was for.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{Body, Object, unprocessable};
+use crate::body::{Body, Object, Whole, unprocessable};
 use crate::conditions::Accept;
 use crate::desk::Stop;
 use crate::problem::{Kind, Problem};
@@ -42,7 +42,8 @@ struct QueryJson {
     #[schema(example = "c-42", min_length = 1, max_length = 48)]
     customer: String,
     /// The cap that it must have.
-    cap: Option<i64>,
+    #[schema(value_type = Option<i64>)]
+    cap: Option<Whole>,
     /// The access level that it must have.
     #[schema(example = "basic", max_length = 16)]
     access_level: Option<String>,
@@ -66,7 +67,7 @@ struct UpdateJson {
 #[serde(untagged)]
 enum CapJson {
     /// It becomes this.
-    Number(i64),
+    Number(Whole),
     /// It is set or added to.
     Change(CapChange),
 }
@@ -76,9 +77,9 @@ enum CapJson {
 #[serde(rename_all = "lowercase")]
 enum CapChange {
     /// It becomes this.
-    Set(i64),
+    Set(Whole),
     /// This is added.
-    Add(i64),
+    Add(Whole),
 }
 
 /// Whether somebody matched the query and was changed.
@@ -102,12 +103,12 @@ impl CapAndAccess {
             return Err(unprocessable("/update", why));
         }
         let cap = update.cap.map(|cap| match cap {
-            CapJson::Number(cap) | CapJson::Change(CapChange::Set(cap)) => Number::Set(cap),
-            CapJson::Change(CapChange::Add(add)) => Number::Add(add),
+            CapJson::Number(cap) | CapJson::Change(CapChange::Set(cap)) => Number::Set(cap.0),
+            CapJson::Change(CapChange::Add(add)) => Number::Add(add.0),
         });
         let query = Query {
             customer: query.customer.clone(),
-            cap: query.cap,
+            cap: query.cap.map(|cap| cap.0),
             access_level: level(query.access_level.as_ref(), "/query/access_level")?,
         };
         let new_level = level(update.access_level.as_ref(), "/update/access_level")?;

@@ -53,6 +53,6 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
 ))]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let of = Arc::clone(&app);
-    let text = app.desk().blocking(move || Ok(of.metrics_text()?)).await?;
+    let text = app.desk().looking(move || Ok(of.metrics_text()?)).await?;
     Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
 }

@@ -26,7 +26,7 @@ use crate::routes::records::NoParams;
 #[serde(deny_unknown_fields)]
 pub struct NewNodeJson {
     /// In Hz.
-    #[schema(example = 440.0, minimum = 0, maximum = 1e9)]
+    #[schema(example = 440.0, minimum = 0, maximum = 1e15)]
     frequency: f64,
     /// Its square is energy.
     #[serde(default = "one")]

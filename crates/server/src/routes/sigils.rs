@@ -1,5 +1,6 @@
 //! `/v1/sigils`: payloads are remembered, looked at and recalled.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{Body, unprocessable};
+use crate::body::{Body, Whole, unprocessable};
 use crate::conditions::Accept;
 use crate::problem::{Kind, Problem};
 use crate::routes::path::{At, IdPath, Strict};
@@ -30,8 +31,8 @@ pub struct NewSigil {
     #[schema(value_type = Value, example = json!({"tone": 440, "of": "dawn"}))]
     payload: Box<RawValue>,
     /// The resonance node that it belongs to.
-    #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_u64)]
-    node: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 9_223_372_036_854_775_807_u64)]
+    node: Option<Whole>,
 }
 
 /// A sigil that was made.
@@ -158,13 +159,13 @@ pub async fn encode(
 ) -> Result<Response, Problem> {
     accept.json()?;
     let durable = params.wait(&app)?;
-    if new.node.is_some_and(|node| node == 0 || i64::try_from(node).is_err()) {
-        return Err(unprocessable("/node", "no node has this id; give that of one, or none"));
-    }
+    let no_node = |_| unprocessable("/node", "no node has this id; give that of one, or none");
+    let node = new.node.map(|node| NonZeroU64::try_from(node.0.max(0).cast_unsigned()));
+    let node = node.transpose().map_err(no_node)?;
     let encode = move |sigils: &SigilIdentity| {
         let payload = Payload::Text(new.payload.get());
-        let sigil = match new.node {
-            Some(node) => sigils.encode_for_node(payload, node)?,
+        let sigil = match node {
+            Some(node) => sigils.encode_for_node(payload, node.get())?,
             None => sigils.encode_sigil_memory(payload)?,
         };
         let late = durable.and_then(|limit| sigils.wait_durable(&sigil, limit).err());
@@ -190,7 +191,7 @@ pub async fn encode(
 /// # Errors
 /// [`Kind::NotFound`].
 #[utoipa::path(get, path = "/v1/sigils/{id}", operation_id = "get_sigil", tag = "systems",
-    params(("id" = String, Path, description = "The sigil's id.")),
+    params(("id" = String, Path, description = "The sigil's id.", pattern = "^[0-9a-f]{16}-[1-9a-f][0-9a-f]{0,15}$")),
     responses(
         (status = 200, description = "The sigil.", body = SigilSchema),
         (status = 404, description = "There is no such sigil, or no more.")
@@ -212,7 +213,7 @@ pub async fn get(
 /// # Errors
 /// [`Kind::NotFound`].
 #[utoipa::path(post, path = "/v1/sigils/{id}/recall", operation_id = "recall_sigil", tag = "systems",
-    params(("id" = String, Path, description = "The sigil's id.")),
+    params(("id" = String, Path, description = "The sigil's id.", pattern = "^[0-9a-f]{16}-[1-9a-f][0-9a-f]{0,15}$")),
     request_body = NoParams,
     responses(
         (status = 200, description = "The sigil, recalled.", body = SigilSchema),

@@ -149,7 +149,7 @@ pub async fn records(
     let space = Arc::clone(app.runtime().space());
     let position = space.find_table(&path.table)?;
     // It looks at every record of the table.
-    app.desk().blocking(move || page(&space, position, &path.table, limit, &params)).await
+    app.desk().looking(move || page(&space, position, &path.table, limit, &params)).await
 }
 
 /// Records of a table, in the order of their keys.

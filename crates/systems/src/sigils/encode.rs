@@ -53,12 +53,17 @@ impl SigilIdentity {
     /// is there is not looked at.
     ///
     /// # Errors
-    /// As [`SigilIdentity::encode_sigil_memory`].
+    /// As [`SigilIdentity::encode_sigil_memory`]; [`SigilError::Option`] for a number that no node has.
     pub fn encode_for_node<'a>(
         &self,
         payload: impl Into<Payload<'a>>,
         node: u64,
     ) -> Result<Sigil, SigilError> {
+        // A larger one the store would refuse for ever, and with it all that was committed behind it.
+        if node == 0 || i64::try_from(node).is_err() {
+            let (found, must) = (node.to_string(), "1 to 9223372036854775807");
+            return Err(SigilError::Option { what: "resonance node", found, must });
+        }
         self.encode(payload.into(), Some(node))
     }
 

@@ -231,6 +231,25 @@ fn strengths_are_written_when_an_eighth_is_gone() {
 }
 
 #[test]
+fn strengths_that_fall_together_are_written_in_parts() {
+    const ALL: u64 = 2500;
+    let scene = Scene::new(ALL as u32);
+    let memory = scene.memory();
+    let ids: Vec<SigilId> =
+        (0..ALL).map(|n| memory.encode_sigil_memory(&n.to_string()).unwrap().id).collect();
+    scene.pass(HOUR / 2);
+    // The last one has fallen further than the others.
+    let last = *ids.last().unwrap();
+    ids.iter().filter(|id| **id != last).for_each(|id| drop(memory.recall(*id).unwrap()));
+    scene.pass(HOUR / 4);
+    let version = memory.get(last).unwrap().version;
+    let parts = [(); 4].map(|()| memory.process_memory_decay().unwrap().written);
+    assert!(parts[0] < ALL / 2, "{parts:?}");
+    assert_eq!((parts.iter().sum::<u64>(), parts[3]), (ALL, 0), "{parts:?}");
+    assert_eq!(memory.get(last).unwrap().version, version + 1);
+}
+
+#[test]
 fn a_clock_that_is_set_back_takes_nothing_away_and_stops_nothing() {
     let scene = Scene::new(10);
     let memory = scene.memory();
@@ -315,6 +334,11 @@ fn records_of_states_that_the_killed_left_go() {
 fn what_cannot_be_is_refused() {
     let scene = Scene::new(10);
     let memory = scene.memory();
+    for node in [0, 1 << 63, u64::MAX] {
+        let refused = memory.encode_for_node("1", node).unwrap_err().to_string();
+        assert!(refused.contains(&format!("resonance node is {node};")), "{refused}");
+    }
+    assert_eq!(memory.encode_for_node("1", 1).unwrap().node, Some(1));
     let large = format!("\"{}\"", "x".repeat(199));
     let refused = memory.encode_sigil_memory(&large).unwrap_err().to_string();
     assert!(refused.contains("201 bytes") && refused.contains("holds 200"), "{refused}");

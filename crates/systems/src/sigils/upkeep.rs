@@ -25,6 +25,9 @@ use super::records::Front;
 /// A strength is written down when an eighth of what the record says is gone: readers compute it anyway, so this is for
 /// those who look at the store, and each write is a commit.
 const WRITE_BELOW: f64 = 0.875;
+/// So many strengths a sweep writes at most, those first that are furthest from the truth: sigils that were encoded
+/// together are an eighth weaker at the same time, and one commit for each would leave no room for others' commits.
+const WRITES_MAX: usize = 1024;
 /// A permanent sigil's strength.
 const PERMANENT_STRENGTH: f64 = 1.0;
 
@@ -60,6 +63,30 @@ enum Verdict {
     Keep,
     Write,
     Sweep,
+}
+
+/// Sigils whose strength is to be written, with what is left of the written one.
+#[derive(Default)]
+struct Weaker(Vec<(f64, String)>);
+
+impl Weaker {
+    fn add(&mut self, key: &str, left: f64) {
+        self.0.push((left, key.to_owned()));
+        if self.0.len() == 2 * WRITES_MAX {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        self.0.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        self.0.truncate(WRITES_MAX);
+    }
+
+    /// The first [`WRITES_MAX`], those first of which least is left.
+    fn first(mut self) -> Vec<String> {
+        self.cut();
+        self.0.into_iter().map(|(_, key)| key).collect()
+    }
 }
 
 impl SigilIdentity {
@@ -98,7 +125,7 @@ impl SigilIdentity {
         Ok(Crystallized { seen, crystallized })
     }
 
-    /// Writes down what strengths have become, and removes the sigils whose strength is below the threshold
+    /// Writes down what strengths have become, a thousand at most in one call, and removes the sigils whose strength is below the threshold
     /// ([`super::SigilOptions::threshold`]).
     ///
     /// # Errors
@@ -107,32 +134,46 @@ impl SigilIdentity {
         let began = Instant::now();
         let mut done =
             Decayed { seen: 0, written: 0, swept: 0, spared: 0, permanent: 0, took_us: 0 };
-        let mut found = Vec::new();
+        let (mut faded, mut weaker) = (Vec::new(), Weaker::default());
         self.fronts(|key, front| {
             done.seen += 1;
             done.permanent += u64::from(front.permanent);
-            let verdict = self.judge(front);
-            if verdict != Verdict::Keep {
-                found.push((key.to_owned(), verdict));
+            match self.judge(front) {
+                Verdict::Keep => {}
+                Verdict::Write => weaker.add(key, front.strength(self.now()) / front.strength),
+                Verdict::Sweep => faded.push(key.to_owned()),
             }
         })?;
         self.with(|handle| {
-            for (key, verdict) in &found {
-                if *verdict == Verdict::Write {
-                    done.written += u64::from(self.write_strength(handle, key)?);
-                } else if self.remove_faded(handle, key)? {
-                    done.swept += 1;
-                } else {
-                    done.spared += 1;
-                }
-            }
-            let left = done.seen - done.swept;
-            self.drop_stale_states(handle, left)?;
+            let finished = self.carry_out(handle, &faded, &weaker.first(), &mut done);
             let took = began.elapsed();
             done.took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            // What was done before something failed was done.
             self.count_sweep(handle, &done, took)?;
-            Ok(done)
+            finished.map(|()| done)
         })
+    }
+
+    /// Removes what faded, which makes room, and then writes strengths.
+    fn carry_out(
+        &self,
+        handle: &Handle,
+        faded: &[String],
+        weaker: &[String],
+        done: &mut Decayed,
+    ) -> Result<(), SigilError> {
+        for key in faded {
+            if self.remove_faded(handle, key)? {
+                done.swept += 1;
+            } else {
+                done.spared += 1;
+            }
+        }
+        self.drop_stale_states(handle, done.seen - done.swept)?;
+        for key in weaker {
+            done.written += u64::from(self.write_strength(handle, key)?);
+        }
+        Ok(())
     }
 
     fn count_sweep(&self, handle: &Handle, done: &Decayed, took: Duration) -> Result<(), Error> {

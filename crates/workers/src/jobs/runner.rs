@@ -265,7 +265,7 @@ impl Runner {
         let outcome = JobOutcome::Interrupted;
         let ended = change(table, &job.name, |stored| {
             stored.claimer == seen.claimer
-                && stored.end(seen.runs, schedule, &self.now(), outcome, why)
+                && stored.end(seen.runs, Some(schedule), &self.now(), outcome, why)
         })?;
         if ended {
             count(&self.handle, &job.name, outcome, None);
@@ -307,7 +307,12 @@ impl Run {
         match catch_unwind(AssertUnwindSafe(|| (self.job.work)(&context))) {
             Ok(Ok(said)) => (JobOutcome::Ok, said),
             Ok(Err(why)) => (JobOutcome::Failed, why),
-            Err(panic) => (JobOutcome::Panicked, message(&*panic)),
+            Err(panic) => {
+                let said = message(&*panic);
+                // What was thrown may throw again when it is dropped: then it is kept for ever.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
+                (JobOutcome::Panicked, said)
+            }
         }
     }
 
@@ -346,7 +351,7 @@ fn end(
     change(table, name, |stored| {
         // A schedule that cannot be read is no reason to leave the record running.
         let schedule = Schedule::of(name, stored);
-        schedule.is_ok_and(|schedule| stored.end(number, &schedule, now, outcome, text))
+        stored.end(number, schedule.as_ref().ok(), now, outcome, text)
     })
 }
 

@@ -102,6 +102,29 @@ fn a_job_that_fails_or_panics_says_why_and_runs_again() {
     );
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[test]
+fn a_job_whose_panic_panics_again_runs_again() {
+    let runtime = open();
+    let job = hourly("bomb").run(|_| std::panic::panic_any(Bomb));
+    let jobs = Jobs::start(&runtime, vec![job]).unwrap();
+    for run in 1..=2 {
+        jobs.run_now("bomb").unwrap();
+        let seen = wait_for(&runtime, "bomb", run);
+        assert_eq!((seen.last_outcome, seen.failures), (Some(JobOutcome::Panicked), run));
+    }
+    jobs.stop(LIMIT).unwrap();
+    assert_eq!(runs_of(&runtime, "bomb", "panicked"), 2);
+}
+
 #[test]
 fn what_was_missed_while_nobody_was_there_is_run_once() {
     let runtime = open();

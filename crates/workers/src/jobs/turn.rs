@@ -155,11 +155,12 @@ impl StoredJob {
         true
     }
 
-    /// Ends run `number`; false when it is not under way. What came due meanwhile is left out.
+    /// Ends run `number`; false when it is not under way. What came due meanwhile is left out, unless nobody here can
+    /// read the schedule: those who can go on.
     pub(super) fn end(
         &mut self,
         number: u64,
-        schedule: &Schedule,
+        schedule: Option<&Schedule>,
         now: &Moment,
         outcome: JobOutcome,
         message: Text<256>,
@@ -170,10 +171,12 @@ impl StoredJob {
         let known = outcome != JobOutcome::Interrupted;
         let took = now.monotonic.saturating_sub(self.started);
         self.last_duration = if known { took } else { 0 };
-        if known {
-            self.advance(schedule, now);
+        if let Some(schedule) = schedule {
+            if known {
+                self.advance(schedule, now);
+            }
+            self.settle(schedule, now);
         }
-        self.settle(schedule, now);
         self.state = if self.paused { JobState::Stopped } else { JobState::Waiting }.code();
         self.last_ended_at = Timestamp(now.wall);
         self.last_outcome = outcome.code();

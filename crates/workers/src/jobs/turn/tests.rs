@@ -62,7 +62,7 @@ impl Scene {
 
     fn end(&mut self, outcome: JobOutcome) {
         let number = self.job.runs;
-        assert!(self.job.end(number, &self.schedule, &self.time.0, outcome, Text::default()));
+        assert!(self.job.end(number, Some(&self.schedule), &self.time.0, outcome, Text::default()));
     }
 
     /// A look, as the thread of a process has one; whether the job ran.
@@ -157,8 +157,19 @@ fn a_run_is_ended_once_and_by_its_number() {
     scene.time.pass(SECOND);
     assert!(scene.claim());
     let (now, schedule) = (scene.time.0, scene.schedule.clone());
-    let mut end = |number| scene.job.end(number, &schedule, &now, JobOutcome::Ok, Text::default());
+    let mut end =
+        |number| scene.job.end(number, Some(&schedule), &now, JobOutcome::Ok, Text::default());
     assert!(!end(0) && !end(2) && end(1) && !end(1));
+}
+
+#[test]
+fn a_run_ends_also_where_its_schedule_cannot_be_read() {
+    let mut scene = Scene::new(cron("*/10 * * * * *"));
+    scene.time.pass(11 * SECOND);
+    assert!(scene.claim());
+    scene.time.pass(10 * SECOND);
+    assert!(scene.job.end(1, None, &scene.time.0, JobOutcome::Ok, Text::default()));
+    assert!(scene.look(), "what came due meanwhile is left to those who can read it");
 }
 
 #[test]
@@ -221,10 +232,13 @@ fn an_interval_goes_on_in_another_making_of_the_segment() {
 #[test]
 fn a_paused_job_runs_when_asked_for_and_misses_nothing() {
     for schedule in [cron("*/10 * * * * *"), every(10_000)] {
-        let mut scene = Scene::new(schedule);
+        let mut scene = Scene::new(schedule.clone());
         scene.job.pause();
-        scene.time.pass(35 * SECOND);
+        let now = scene.time.pass(35 * SECOND);
         assert!(!scene.look());
+        scene.job.resume(&schedule, &now);
+        assert!(!scene.look(), "a pause is no miss");
+        scene.job.pause();
         scene.job.asked = true;
         assert!(scene.look());
         assert!(!scene.look(), "asked for once");
