@@ -7,9 +7,10 @@ use std::net::TcpStream;
 
 use commonhold::core::metrics::SampleValue;
 use commonhold::systems::sigils::{self, SigilCapacity};
+use commonhold::systems::{customers, resonance};
 use commonhold::workers::jobs::{self, JobState, JobView};
 use commonhold::workers::{self, Capacity, Pool, Task};
-use commonhold::{Runtime, Table};
+use commonhold::{Config, Runtime, Table};
 use commonhold_testing::exposition::{MISSION, lint, read};
 use commonhold_tests::stage::{LIMIT, Stage, eventually};
 use commonhold_tests::tasks::kinds;
@@ -67,7 +68,9 @@ fn open(stage: &Stage) -> Runtime {
     let queue = Capacity { tasks: 64, pages: 128, workers: 8 };
     let config = workers::configure(config, &queue);
     let capacity = SigilCapacity { sigils: 1024, ..SigilCapacity::default() };
-    Runtime::open(sigils::configure(config, &capacity)).unwrap()
+    let config = customers::with_customers(sigils::configure(config, &capacity));
+    // With all of them, so that no daemon has tables to add.
+    Runtime::open(resonance::table_configs().into_iter().fold(config, Config::table)).unwrap()
 }
 
 fn library(stage: &Stage) -> Process {
