@@ -139,10 +139,12 @@ fn each_tick_is_run_once_in_all_and_elsewhere_when_its_runner_is_killed() {
     };
     for name in [SWEEP, "sigils.crystallize", "tick"] {
         let job = view(&runtime, name);
-        let interrupted = of(name, "interrupted");
+        // Each that was killed may have run one to half, or not have counted it.
+        let (kills, interrupted) = (ROUNDS as u64, job.failures);
+        assert!(interrupted <= kills, "{job:?}");
         assert_eq!(of(name, "failed") + of(name, "panicked"), 0, "{job:?}");
-        assert_eq!(of(name, "ok") + interrupted, job.runs, "{job:?}");
-        assert!(interrupted <= ROUNDS as u64, "{job:?}");
+        let told = of(name, "ok") + of(name, "interrupted");
+        assert!((job.runs.saturating_sub(kills)..=job.runs).contains(&told), "{told} of {job:?}");
         // What a run did, once for each: an interrupted one may have done it, or not.
         let done = match name {
             SWEEP => counted(&runtime, "sigil_gc_sweep_total", &[]),
