@@ -7,9 +7,10 @@ use std::net::TcpStream;
 
 use commonhold::core::metrics::SampleValue;
 use commonhold::systems::sigils::{self, SigilCapacity};
+use commonhold::systems::{customers, resonance};
 use commonhold::workers::jobs::{self, JobState, JobView};
 use commonhold::workers::{self, Capacity, Pool, Task};
-use commonhold::{Runtime, Table};
+use commonhold::{Config, Runtime, Table};
 use commonhold_testing::exposition::{MISSION, lint, read};
 use commonhold_tests::stage::{LIMIT, Stage, eventually};
 use commonhold_tests::tasks::kinds;
@@ -67,7 +68,9 @@ fn open(stage: &Stage) -> Runtime {
     let queue = Capacity { tasks: 64, pages: 128, workers: 8 };
     let config = workers::configure(config, &queue);
     let capacity = SigilCapacity { sigils: 1024, ..SigilCapacity::default() };
-    Runtime::open(sigils::configure(config, &capacity)).unwrap()
+    let config = customers::with_customers(sigils::configure(config, &capacity));
+    // With all of them, so that no daemon has tables to add.
+    Runtime::open(resonance::table_configs().into_iter().fold(config, Config::table)).unwrap()
 }
 
 fn library(stage: &Stage) -> Process {
@@ -136,10 +139,12 @@ fn each_tick_is_run_once_in_all_and_elsewhere_when_its_runner_is_killed() {
     };
     for name in [SWEEP, "sigils.crystallize", "tick"] {
         let job = view(&runtime, name);
-        let interrupted = of(name, "interrupted");
+        // Each that was killed may have run one to half, or not have counted it.
+        let (kills, interrupted) = (ROUNDS as u64, job.failures);
+        assert!(interrupted <= kills, "{job:?}");
         assert_eq!(of(name, "failed") + of(name, "panicked"), 0, "{job:?}");
-        assert_eq!(of(name, "ok") + interrupted, job.runs, "{job:?}");
-        assert!(interrupted <= ROUNDS as u64, "{job:?}");
+        let told = of(name, "ok") + of(name, "interrupted");
+        assert!((job.runs.saturating_sub(kills)..=job.runs).contains(&told), "{told} of {job:?}");
         // What a run did, once for each: an interrupted one may have done it, or not.
         let done = match name {
             SWEEP => counted(&runtime, "sigil_gc_sweep_total", &[]),
