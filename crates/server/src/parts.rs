@@ -62,7 +62,7 @@ fn system_tables(options: &ServerOptions) -> Config {
 }
 
 /// Opens the segment; makes it, or adds the tables of the systems to it where they lack. Sizes that somebody chose stay. A
-/// segment that is in use, or has no store, stays as it is.
+/// segment that is in use, or has no store, or one that does not take everything just now, stays as it is.
 fn open(options: &ServerOptions) -> Result<Runtime, ServeError> {
     let config = &options.segment;
     let there = there(config)?;
@@ -77,7 +77,11 @@ fn open(options: &ServerOptions) -> Result<Runtime, ServeError> {
     if !names.is_empty() && !config.is_ephemeral() && config.segment_path().exists() {
         match admin::create_tables(&whole, DRAIN) {
             Ok(_) => {}
-            Err(error @ (OpenError::InUse { .. } | OpenError::NoStore { .. })) => {
+            Err(
+                error @ (OpenError::InUse { .. }
+                | OpenError::NoStore { .. }
+                | OpenError::NotStored { .. }),
+            ) => {
                 let tables = names.join(" ");
                 tracing::warn!(tables, why = %error, "the segment lacks tables; their routes answer 404");
                 return Ok(Runtime::open(config.clone())?);
