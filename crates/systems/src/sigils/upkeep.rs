@@ -110,17 +110,21 @@ impl SigilIdentity {
             }
         })?;
         let crystallized = self.with(|handle| {
-            let mut count = 0;
+            let (mut count, mut failed) = (0, None);
             for key in &found {
-                count += u64::from(self.change_front(handle, key, |front| {
+                let made = self.change_front(handle, key, |front| {
                     let ripe = ripe(front);
                     front.permanent = true;
                     front.set_strength(PERMANENT_STRENGTH, self.now());
                     ripe
-                })?);
+                });
+                match made {
+                    Ok(made) => count += u64::from(made),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
             handle.count(self.shared.metrics.crystallized, count)?;
-            Ok(count)
+            failed.map_or(Ok(count), Err)
         })?;
         Ok(Crystallized { seen, crystallized })
     }
@@ -168,18 +172,24 @@ impl SigilIdentity {
         done: &mut Decayed,
         go_on: &impl Fn() -> bool,
     ) -> Result<(), SigilError> {
+        // One that is damaged keeps nobody from looking after the others.
+        let mut failed = None;
         for key in faded.iter().take_while(|_| go_on()) {
-            if self.remove_faded(handle, key)? {
-                done.swept += 1;
-            } else {
-                done.spared += 1;
+            match self.remove_faded(handle, key) {
+                Ok(true) => done.swept += 1,
+                Ok(false) => done.spared += 1,
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         self.drop_stale_states(handle, done.seen - done.swept)?;
         for key in weaker.iter().take_while(|_| go_on()) {
-            done.written += u64::from(self.write_strength(handle, key)?);
+            match self.write_strength(handle, key) {
+                Ok(written) => done.written += u64::from(written),
+                Err(error) if error.is_busy() => return Err(error),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn count_sweep(&self, handle: &Handle, done: &Decayed, took: Duration) -> Result<(), Error> {
