@@ -282,12 +282,26 @@ impl Space {
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
     pub fn sum_shares(&self, at: u32) -> Result<u64, Error> {
-        let participants = self.catalogue().participants as u16;
-        let words = (0..participants).map(|entry| self.share(entry, at));
-        words.map(|word| Ok(word?.load(Ordering::Relaxed))).try_fold(0_u64, |sum, word| {
-            let word: Result<u64, Error> = word;
-            Ok(sum.wrapping_add(word?))
-        })
+        let mut sum = [0];
+        self.sum_shares_from(at, &mut sum)?;
+        Ok(sum.iter().sum())
+    }
+
+    /// The sums of as many words as `sums` has, from word `at` on. Share by share, for they lie far apart.
+    pub(crate) fn sum_shares_from(&self, at: u32, sums: &mut [u64]) -> Result<(), Error> {
+        sums.fill(0);
+        let last = at.saturating_add(sums.len().saturating_sub(1) as u32);
+        let (layout, words) = (self.layout(), self.segment().words());
+        for entry in 0..self.catalogue().participants as u16 {
+            // All words of a share are there when its last one is.
+            self.share(entry, last)?;
+            let start =
+                layout.shares.start + usize::from(entry) * layout.share_stride + at as usize;
+            for (sum, word) in sums.iter_mut().zip(words.iter().skip(start)) {
+                *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
+            }
+        }
+        Ok(())
     }
 
     /// For the sweep: settles the entries that the dead left half registered. How many it freed.

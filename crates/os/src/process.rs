@@ -10,12 +10,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::statfs::FsType;
 
 use crate::OsError;
+
+/// The file system of pidfds (`PID_FS_MAGIC`).
+const PIDFS: FsType = FsType(0x5049_4446);
 
 /// The identity of a process, in words that may stand in shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,6 +75,11 @@ impl Identity {
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return (Liveness::Dead, None),
             Err(_) => return (Liveness::Unknown, None),
         };
+        if pidfd.has_unique_inode() {
+            // It says all; what `/proc` shows costs as much again, twice.
+            let is_it = pidfd.inode() == self.pidfd_inode && !pidfd.has_ended();
+            return if is_it { (Liveness::Alive, Some(pidfd)) } else { (Liveness::Dead, None) };
+        }
         let started = pidfd.start_ticks();
         let other = pidfd.inode() != self.pidfd_inode
             || started.as_ref().is_ok_and(|ticks| *ticks != self.start_ticks);
@@ -133,6 +143,18 @@ impl Pidfd {
 
     fn inode(&self) -> u64 {
         nix::sys::stat::fstat(&self.0).map_or(0, |found| found.st_ino)
+    }
+
+    /// Whether inodes of pidfds are unique for the machine's uptime: they are of a file system of their own (Linux 6.9), and
+    /// have 64 bits.
+    fn has_unique_inode(&self) -> bool {
+        static UNIQUE: OnceLock<bool> = OnceLock::new();
+        let of_pidfs = || {
+            let found = nix::sys::statfs::fstatfs(&self.0);
+            found.is_ok_and(|found| found.filesystem_type() == PIDFS)
+                && cfg!(target_pointer_width = "64")
+        };
+        *UNIQUE.get_or_init(of_pidfs)
     }
 
     /// When its process started, found by the number under which the mounted `/proc` shows it.
@@ -214,7 +236,11 @@ mod tests {
     fn self_is_alive_and_a_reaped_or_zombie_child_is_dead() {
         let me = Identity::current().expect("proc is there");
         assert_eq!(me.find().0, Liveness::Alive);
-        assert_eq!(Identity { start_ticks: me.start_ticks + 1, ..me }.find().0, Liveness::Dead);
+        let unique = Pidfd::open(me.pid).expect("this process").has_unique_inode();
+        let other = Identity { pidfd_inode: me.pidfd_inode + 1, ..me };
+        assert_eq!(other.find().0, Liveness::Dead);
+        let other = Identity { start_ticks: me.start_ticks + 1, ..me };
+        assert_eq!(other.find().0, if unique { Liveness::Alive } else { Liveness::Dead });
         assert_eq!(Identity { pid_namespace: 1, ..me }.find().0, Liveness::Unknown);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
         let pidfd = Pidfd::open(child.id()).expect("a child");

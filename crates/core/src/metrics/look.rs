@@ -221,11 +221,10 @@ impl Space {
     }
 
     fn histogram(&self, share: u32, octaves: Octaves) -> Result<HistogramSample, Error> {
-        let bucket = |i: u32| {
-            let count = self.sum_shares(share + COUNTS + i)?;
-            Ok(Bucket { bound: octaves.bound(i), count })
-        };
-        let buckets = (0..octaves.buckets() + 2).map(bucket).collect::<Result<_, Error>>()?;
+        let mut counts = vec![0; octaves.buckets() as usize + 2];
+        self.sum_shares_from(share + COUNTS, &mut counts)?;
+        let bounds = (0..).map(|i| octaves.bound(i));
+        let buckets = bounds.zip(counts).map(|(bound, count)| Bucket { bound, count }).collect();
         Ok(HistogramSample { buckets, sum: self.sum_shares(share + SUM)? })
     }
 }
