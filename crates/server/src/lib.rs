@@ -33,8 +33,3 @@ pub use server::Server;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/serve.md")]
 pub struct ServePage;
-
-/// The example of the page about the daemon.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/serve.md")]
-pub struct ServePage;
