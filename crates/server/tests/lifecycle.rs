@@ -95,7 +95,10 @@ fn a_request_under_way_ends_first() {
         busy.send(RECORD);
         let answer = busy.answer();
         assert_eq!(answer.status, 201, "{answer:?}");
-        assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+        // The connection may have been told to end only when its answer had begun; it ends in any case.
+        let told = answer.header("connection");
+        assert!(told.is_none_or(|told| told == "close"), "{answer:?}");
+        assert!(busy.is_closed_silently());
         stopping.join().unwrap().unwrap();
     });
     assert_eq!(stored(&world)["k"], 1);
