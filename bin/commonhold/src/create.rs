@@ -105,7 +105,7 @@ struct Created<'a> {
 impl Create {
     pub(crate) fn run(&self, globals: &Globals) -> Done {
         let config = globals.config()?;
-        let there = there(&config)?;
+        let there = admin::catalogue(&config)?;
         let config = self.with_table(config, there.as_ref())?;
         if self.plan {
             let plan = Plan::new(&config, &config.catalogue(there.as_ref())?)?;
@@ -229,22 +229,9 @@ fn known_fields(
     })
 }
 
-/// The catalogue of the segment, or else of its store.
-pub(crate) fn there(config: &Config) -> Result<Option<Catalogue>, Failure> {
-    match admin::look(config) {
-        Ok(space) => Ok(Some(space.catalogue().clone())),
-        Err(OpenError::Missing { .. }) => {
-            // A store that is not there, or none yet: creating the segment tells what else is wrong with it.
-            let store = commonhold::store::open_read_only(&config.store_url());
-            Ok(store.and_then(|mut store| store.catalogue()).unwrap_or_default())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Opens the segment; makes it, or adds those of `tables` to it that it lacks. Sizes that somebody chose stay.
 pub(crate) fn open_or_create(config: Config, tables: &[TableConfig]) -> Result<Runtime, Failure> {
-    let there = there(&config)?;
+    let there = admin::catalogue(&config)?;
     let known = |name: &str| there.as_ref().is_some_and(|c| c.find(name).is_some());
     let missing: Vec<_> = tables.iter().filter(|t| !known(t.name())).collect();
     let adds = !missing.is_empty() && config.segment_path().exists();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commonhold_core::space::LOCK_USAGE;
+use commonhold_core::catalogue::Catalogue;
 use commonhold_core::{Error, Space};
 use commonhold_os::lock::{LockFile, Mode};
 use commonhold_os::mapping::SHM_FOLDER;
@@ -34,6 +35,25 @@ pub fn look(config: &Config) -> Result<Arc<Space>, OpenError> {
             Err(OpenError::Missing { path })
         }
         Err(e) => Err(e.into()),
+    }
+}
+
+/// The catalogue of the segment, or else of its store; `None` when there is neither. Nothing is written.
+///
+/// # Errors
+/// [`OpenError`] when the segment is damaged.
+pub fn catalogue(config: &Config) -> Result<Option<Catalogue>, OpenError> {
+    if config.is_ephemeral() {
+        return Ok(None);
+    }
+    match look(config) {
+        Ok(space) => Ok(Some(space.catalogue().clone())),
+        Err(OpenError::Missing { .. }) => {
+            // A store that is not there, or none yet: making the segment tells what else is wrong with it.
+            let store = commonhold_store::open_read_only(&config.store_url());
+            Ok(store.and_then(|mut store| store.catalogue()).unwrap_or_default())
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use commonhold::core::catalogue::Catalogue;
 use commonhold::systems::sigils::{self, SigilCapacity, SigilError, SigilIdentity, SigilOptions};
 use commonhold::systems::{customers, resonance};
 use commonhold::workers::jobs::{self, JobsError};
@@ -65,7 +64,7 @@ fn system_tables(options: &ServerOptions) -> Config {
 /// segment that is in use, or has no store, or one that does not take everything just now, stays as it is.
 fn open(options: &ServerOptions) -> Result<Runtime, ServeError> {
     let config = &options.segment;
-    let there = there(config)?;
+    let there = admin::catalogue(config)?;
     let known = |name: &str| {
         let asked = config.tables().iter().any(|table| table.name() == name);
         asked || there.as_ref().is_some_and(|c| c.find(name).is_some())
@@ -90,22 +89,6 @@ fn open(options: &ServerOptions) -> Result<Runtime, ServeError> {
         }
     }
     Ok(Runtime::open(whole)?)
-}
-
-/// The tables that there are, in the segment or, if there is none, in its store.
-fn there(config: &Config) -> Result<Option<Catalogue>, ServeError> {
-    if config.is_ephemeral() {
-        return Ok(None);
-    }
-    match admin::look(config) {
-        Ok(space) => Ok(Some(space.catalogue().clone())),
-        Err(OpenError::Missing { .. }) => {
-            // A store that is not there, or none yet: making the segment tells what else is wrong with it.
-            let store = commonhold::store::open_read_only(&config.store_url());
-            Ok(store.and_then(|mut store| store.catalogue()).unwrap_or_default())
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Workers of this daemon, now or when who supervises them stops or dies; or the queue alone, where it shall have none.
