@@ -1,12 +1,12 @@
 //! Records as people and programs read them: `field=value` lines, and JSON objects.
 
 use commonhold::core::Snapshot;
+use commonhold::json::ValueJson;
 use commonhold::row::Row;
 use commonhold::schema::Schema;
 use commonhold::value::Value;
-use serde::ser::{Error, SerializeMap};
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 
@@ -106,28 +106,6 @@ impl Serialize for FieldsJson<'_> {
             }
         }
         map.end()
-    }
-}
-
-/// A value as JSON: numbers, booleans and text as themselves, bytes as hexadecimal, times as microseconds, JSON as
-/// what it is.
-struct ValueJson<'a>(&'a Value);
-
-impl Serialize for ValueJson<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::I64(v) | Value::Timestamp(v) => to.serialize_i64(*v),
-            Value::U64(v) => to.serialize_u64(*v),
-            Value::F64(v) => to.serialize_f64(*v),
-            Value::Bool(v) => to.serialize_bool(*v),
-            Value::Text(v) => to.serialize_str(v),
-            Value::Bytes(_) => to.collect_str(self.0),
-            Value::Json(v) => {
-                // A line break cannot stand in a string of JSON: those there are lie between the tokens.
-                let line = v.replace(['\n', '\r'], " ");
-                RawValue::from_string(line).map_err(S::Error::custom)?.serialize(to)
-            }
-        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commonhold_core::space::LOCK_USAGE;
 use commonhold_core::catalogue::Catalogue;
+use commonhold_core::space::LOCK_USAGE;
 use commonhold_core::{Error, Space};
 use commonhold_os::lock::{LockFile, Mode};
 use commonhold_os::mapping::SHM_FOLDER;

@@ -11,6 +11,7 @@ pub mod counter;
 pub mod dynamic;
 pub mod guard;
 pub mod ids;
+pub mod json;
 pub mod metrics;
 mod open;
 pub mod place;

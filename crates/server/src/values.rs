@@ -1,9 +1,10 @@
 //! Values of fields as JSON: numbers, booleans and text as themselves, bytes as hexadecimal, times as microseconds
 //! since 1970, JSON as what it is.
 
+use commonhold::json::ValueJson;
 use commonhold::schema::{FieldType, Schema};
 use commonhold::value::Value;
-use serde::ser::{Error, SerializeMap};
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -114,26 +115,6 @@ fn string(text: &str) -> Result<String, String> {
         return Err(format!("{}; give a string", found(text)));
     }
     serde_json::from_str(text).map_err(|_| format!("{} is no text in Unicode", shown(text)))
-}
-
-/// A value as JSON.
-struct ValueJson<'a>(&'a Value);
-
-impl Serialize for ValueJson<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::I64(v) | Value::Timestamp(v) => to.serialize_i64(*v),
-            Value::U64(v) => to.serialize_u64(*v),
-            Value::F64(v) => to.serialize_f64(*v),
-            Value::Bool(v) => to.serialize_bool(*v),
-            Value::Text(v) => to.serialize_str(v),
-            Value::Bytes(_) => to.collect_str(self.0),
-            Value::Json(v) => {
-                let raw = RawValue::from_string(v.trim().to_owned());
-                raw.map_err(S::Error::custom)?.serialize(to)
-            }
-        }
-    }
 }
 
 /// The fields of a record: values in the order of the schema.
