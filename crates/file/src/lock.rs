@@ -1,0 +1,264 @@
+//! The lock beside a file: one owner at a time, lost by death at once, never by time.
+//!
+//! **Taking it**: an unnamed file is locked (an open-file-description lock, which the kernel frees at the owner's death)
+//! and filled with the owner, and only then linked to its name, which fails when the name is there. So a lock file is
+//! never seen unlocked or half written. On a file system without unnamed files it is a temporary file first.
+//!
+//! **Judging it**: a lock file is *held* while the kernel says that it is locked, or that its owner's process is there;
+//! it is *stale* when the owner is dead: another process has his number (start time and pidfd inode say so), his machine
+//! was started anew, or the kernel lock is free in a place where that proves his death. What cannot be told is held.
+//!
+//! **Removing a stale one**: only who holds its *token*, a lock of the same kind whose name contains the nonce of the
+//! stale one, looks once more whether the lock file still has that nonce, and removes it. The dead owner does not do it,
+//! and nobody else may; so nobody removes the next owner's lock, however late he comes. A token whose holder died is
+//! removed in the same way.
+//!
+//! **Crash**: whoever is killed anywhere leaves an unnamed file, which goes with him, a temporary file that nobody
+//! reads, or a stale lock or token.
+//!
+//! **Sources**: open(2) `O_TMPFILE`, link(2), fcntl(2) "Open file description locks", pidfd_open(2).
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use commonhold_os::lock::{LockFile, Mode, Probe, probe};
+use commonhold_os::OsError;
+use commonhold_os::process::Pidfd;
+use commonhold_os::random::{hex, uuid};
+
+use nix::errno::Errno;
+
+use crate::error::LockError;
+use crate::owner::{Owner, Standing};
+use crate::wait::{Backoff, Patience};
+
+/// Between the name of a lock and the nonce of the stale one that may be removed.
+const TOKEN: &str = ".stale-";
+/// What says that a file system has no unnamed files.
+const NO_UNNAMED_FILES: [Errno; 3] = [Errno::EOPNOTSUPP, Errno::EISDIR, Errno::EINVAL];
+/// Others may read who holds it.
+const LOCK_MODE: u32 = 0o644;
+/// The most bytes of a lock file that are read.
+const LOCK_BYTES_MAX: u64 = 4096;
+
+/// A lock that this process holds; dropped, it is given back.
+#[derive(Debug)]
+pub struct FileLock {
+    path: PathBuf,
+    owner: Owner,
+    kernel: LockFile,
+    waited: Waited,
+}
+
+/// How a lock was come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waited {
+    /// How often it was tried again.
+    pub retries: u32,
+    /// For how long.
+    pub time: Duration,
+    /// How many stale locks this process removed on the way.
+    pub stale: u32,
+}
+
+/// A lock file as it was seen.
+enum Seen {
+    /// It went meanwhile.
+    Gone,
+    /// Somebody has it; who, and what to wait for.
+    Held { who: String, pidfd: Option<Pidfd> },
+    /// Its owner is dead.
+    Stale { nonce: String, who: String },
+}
+
+impl FileLock {
+    /// Takes the lock `path`.
+    pub(crate) fn take(path: &Path, patience: &Patience) -> Result<Self, LockError> {
+        let began = Instant::now();
+        let (mut backoff, mut stale) = (Backoff::new(patience), 0);
+        loop {
+            if let Some((owner, kernel)) = publish(path)? {
+                let (retries, time) = (backoff.tries(), began.elapsed());
+                let waited = Waited { retries, time, stale };
+                return Ok(Self { path: path.to_owned(), owner, kernel, waited });
+            }
+            match look(path)? {
+                Seen::Gone => {}
+                Seen::Stale { nonce, who } => {
+                    tracing::debug!(lock = %path.display(), owner = %who, "stale lock");
+                    stale += u32::from(remove_stale(path, &nonce, patience)?);
+                    continue;
+                }
+                Seen::Held { who, pidfd } => {
+                    if !backoff.sleep(pidfd.as_ref()) {
+                        let (lock, tries) = (path.to_owned(), backoff.tries());
+                        let waited = began.elapsed();
+                        return Err(LockError::Held { lock, who, tries, waited });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The lock file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The temporary file of what is written under this lock; who removes the lock as stale removes it too.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        temporary(&self.path, &self.owner.nonce)
+    }
+
+    /// How it was come by.
+    #[must_use]
+    pub fn waited(&self) -> Waited {
+        self.waited
+    }
+
+    /// Whether the lock file is still this one: somebody may have removed it by hand.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.kernel.is_current()
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // In a forked child the lock is the parent's.
+        if self.kernel.is_ours() && self.is_held() {
+            // Left behind it would be stale, and somebody's to remove.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes the lock file of this process, unless one is there.
+fn publish(path: &Path) -> Result<Option<(Owner, LockFile)>, LockError> {
+    // Most who wait see it here, and make no file for nothing.
+    if path.symlink_metadata().is_ok() {
+        return Ok(None);
+    }
+    let (file, temporary) = unpublished(path)?;
+    let made = (|| {
+        let owner = Owner::current()?;
+        // On a file system without locks what is known of the owner's process has to do.
+        let _ = file.try_lock(0, Mode::Exclusive);
+        let written = file.file().write_all(&owner.line());
+        written.map_err(|e| OsError::new("write", path, e))?;
+        Ok::<_, OsError>(file.publish()?.then_some(owner))
+    })();
+    if let Some(temporary) = temporary {
+        let _ = std::fs::remove_file(temporary);
+    }
+    Ok(made?.map(|owner| (owner, file)))
+}
+
+/// A file for the lock `path`, without its name; and the name that it has meanwhile, if it needs one.
+fn unpublished(path: &Path) -> Result<(LockFile, Option<PathBuf>), LockError> {
+    match LockFile::unpublished(path, LOCK_MODE) {
+        Ok(file) => Ok((file, None)),
+        Err(e) if NO_UNNAMED_FILES.iter().any(|errno| e.is(*errno as i32)) => {
+            let temporary = temporary(path, &hex(&uuid()));
+            Ok((LockFile::unpublished_at(&temporary, path, LOCK_MODE)?, Some(temporary)))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The temporary file of the owner with this nonce.
+fn temporary(lock: &Path, nonce: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(lock.file_name().unwrap_or_default());
+    name.push(format!(".{nonce}.tmp"));
+    lock.with_file_name(name)
+}
+
+/// Judges the lock file `path`.
+fn look(path: &Path) -> Result<Seen, LockError> {
+    let mut options = OpenOptions::new();
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    let opened = options.read(true).custom_flags(flags.bits()).open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Seen::Gone),
+        Err(e) => return Err(OsError::new("read", path, e).into()),
+    };
+    let meta = file.metadata().map_err(|e| OsError::new("look at", path, e))?;
+    if !meta.is_file() {
+        return Err(LockError::Foreign { lock: path.to_owned() });
+    }
+    // Before it is read: who gives it up meanwhile removes it, and is gone at the next look.
+    let locked = probe(&file, 0);
+    let mut text = Vec::new();
+    let read = Read::by_ref(&mut file).take(LOCK_BYTES_MAX).read_to_end(&mut text);
+    read.map_err(|e| OsError::new("read", path, e))?;
+    let Some(owner) = Owner::parse(&text) else {
+        return judge_unreadable(path, &meta, locked, &text);
+    };
+    let who = owner.to_string();
+    let nonce = owner.nonce.clone();
+    Ok(match (locked, owner.standing()) {
+        (Probe::Free | Probe::Unsupported, Standing::Dead) => Seen::Stale { nonce, who },
+        // Another container of this machine: here the kernel's locks are true.
+        (Probe::Free, Standing::Unknown) if owner.is_of_this_boot() => Seen::Stale { nonce, who },
+        (_, Standing::Alive(pidfd)) => Seen::Held { who, pidfd },
+        _ => Seen::Held { who, pidfd: None },
+    })
+}
+
+/// A lock file without an owner: all that a loss of power leaves of one is an empty file, older than this boot. Anything
+/// else is another program's.
+fn judge_unreadable(
+    path: &Path,
+    meta: &std::fs::Metadata,
+    locked: Probe,
+    text: &[u8],
+) -> Result<Seen, LockError> {
+    let blank = text.iter().all(|byte| *byte == 0);
+    if locked != Probe::Held && blank && meta.ctime() < boot_time() {
+        let nonce = blank_nonce(meta);
+        return Ok(Seen::Stale { nonce, who: "a process before the last start".to_owned() });
+    }
+    let who = format!("{}, which is not a lock file of ours", path.display());
+    Ok(Seen::Held { who, pidfd: None })
+}
+
+/// Tells one blank lock file from another.
+fn blank_nonce(meta: &std::fs::Metadata) -> String {
+    format!("{:x}{:x}{:x}", meta.dev(), meta.ino(), meta.ctime())
+}
+
+/// When the machine was started, in seconds since 1970; 0 when that is not known.
+fn boot_time() -> i64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime "));
+    line.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Removes the lock file with this nonce, whose owner is dead; true when it was this process that did.
+fn remove_stale(path: &Path, nonce: &str, patience: &Patience) -> Result<bool, LockError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    // One level of names, however often who removes dies: a nonce is nobody else's.
+    if let Some(at) = name.to_string_lossy().find(TOKEN) {
+        name = name.to_string_lossy().get(..at).unwrap_or_default().to_owned().into();
+    }
+    name.push(format!("{TOKEN}{nonce}"));
+    let token = FileLock::take(&path.with_file_name(name), patience)?;
+    let still = match look(path)? {
+        Seen::Stale { nonce: now, .. } => now == nonce,
+        _ => false,
+    };
+    if still {
+        // There is none in most cases.
+        let _ = std::fs::remove_file(temporary(path, nonce));
+        std::fs::remove_file(path).map_err(|e| OsError::new("remove the stale lock", path, e))?;
+    }
+    drop(token);
+    Ok(still)
+}

@@ -1,0 +1,127 @@
+//! Who holds a lock: what stands in a lock file, and whether he is still there.
+//!
+//! Only the kernel's word counts, never a time: a paused owner keeps his lock, a dead one loses it at once. The time
+//! in the file is for people.
+
+use std::path::Path;
+
+use commonhold_os::clock::wall_micros;
+use commonhold_os::process::{Identity, Liveness, Pidfd, boot_id};
+use commonhold_os::random::{hex, uuid};
+use serde::{Deserialize, Serialize};
+
+/// The owner of a lock, as one line of JSON in the lock file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The process, in its own pid namespace.
+    pub pid: u32,
+    /// When it started: clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+    /// The inode of its pidfd; unique per process since Linux 6.9.
+    pub pidfd_inode: u64,
+    /// The inode of its pid namespace.
+    pub pid_namespace: u64,
+    /// The boot of its machine.
+    pub boot: String,
+    /// The machine's name.
+    pub host: String,
+    /// The machine's id (`/etc/machine-id`); empty when it has none.
+    pub machine: String,
+    /// When the lock was taken, in microseconds since 1970. Nothing is decided by it.
+    pub taken_at: i64,
+    /// Unique to this taking of the lock.
+    pub nonce: String,
+    /// The program, for people.
+    pub program: String,
+}
+
+/// What is known of an owner without asking the kernel's locks.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// The process is there; a descriptor to wait for its end.
+    Alive(Option<Pidfd>),
+    /// It has ended, or its machine was started anew.
+    Dead,
+    /// It cannot be told from here: another machine or another pid namespace.
+    Unknown,
+}
+
+impl Owner {
+    /// This process, taking a lock now.
+    pub(crate) fn current() -> Result<Self, commonhold_os::OsError> {
+        let me = Identity::current()?;
+        Ok(Self {
+            pid: me.pid,
+            start_ticks: me.start_ticks,
+            pidfd_inode: me.pidfd_inode,
+            pid_namespace: me.pid_namespace,
+            boot: hex(&boot_id()),
+            host: host(),
+            machine: machine(),
+            taken_at: wall_micros(),
+            nonce: hex(&uuid()),
+            program: program(),
+        })
+    }
+
+    /// Reads what stands in a lock file; none when it is not one of ours, or damaged.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let owner: Self = serde_json::from_slice(text).ok()?;
+        // The nonce becomes part of a file's name.
+        let hexadecimal = !owner.nonce.is_empty()
+            && owner.nonce.len() <= 64
+            && owner.nonce.bytes().all(|b| b.is_ascii_hexdigit());
+        hexadecimal.then_some(owner)
+    }
+
+    pub(crate) fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        if !self.is_of_this_boot() {
+            let same = !self.machine.is_empty() && self.machine == machine();
+            return if same && self.host == host() { Standing::Dead } else { Standing::Unknown };
+        }
+        let identity = Identity {
+            pid: self.pid,
+            start_ticks: self.start_ticks,
+            pidfd_inode: self.pidfd_inode,
+            pid_namespace: self.pid_namespace,
+        };
+        match identity.find() {
+            (Liveness::Alive, pidfd) => Standing::Alive(pidfd),
+            (Liveness::Dead, _) => Standing::Dead,
+            (Liveness::Unknown, _) => Standing::Unknown,
+        }
+    }
+
+    /// Whether it is a process of this kernel, maybe in another container.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.boot == hex(&boot_id())
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.program)?;
+        if self.host != host() { write!(f, " on {}", self.host) } else { Ok(()) }
+    }
+}
+
+fn host() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn machine() -> String {
+    std::fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+fn program() -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    name.to_string_lossy().chars().take(64).collect()
+}

@@ -1,0 +1,189 @@
+//! Reading a file whole, and replacing it whole: temporary file, fsync, rename, fsync of the folder.
+//!
+//! **Crash**: until the rename the file is the old one, from then on the new one, each whole; after the folder's fsync
+//! that holds of a loss of power too. Killed in between, a temporary file is left, which the next who saves removes.
+//!
+//! **What is kept**: mode, owner and group (as far as we may set them), extended attributes are not. A symbolic link
+//! stays: what it leads to is replaced. A file with several names would be torn apart, and is written as a new one with
+//! this name alone; the other names keep the old text.
+//!
+//! **Sources**: rename(2), fsync(2), fchown(2).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use commonhold_os::OsError;
+use commonhold_os::lock::folder_of;
+use nix::fcntl::OFlag;
+
+use crate::error::FileError;
+
+/// Which version of a file was read: a change by anybody gives another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) text: Vec<u8>,
+    /// None: there is no such file yet.
+    pub(crate) stamp: Option<Stamp>,
+}
+
+impl Stamp {
+    fn of(meta: &std::fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            bytes: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// The version that is there now.
+    pub(crate) fn now(path: &Path) -> Result<Option<Self>, OsError> {
+        match std::fs::metadata(path) {
+            Ok(meta) => Ok(Some(Self::of(&meta))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(OsError::new("look at", path, e)),
+        }
+    }
+}
+
+/// Where a path leads: symbolic links are followed, also one whose target is not there yet.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
+    let mut at = path.to_owned();
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        match std::fs::read_link(&at) {
+            Ok(to) => at = folder_of(&at).join(to),
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => break,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+            Err(e) => return Err(OsError::new("follow", path, e).into()),
+        }
+    }
+    if at.is_symlink() {
+        return Err(FileError::Kind { path: path.to_owned(), what: "a loop of symbolic links" });
+    }
+    let (folder, name) = (folder_of(&at), at.file_name());
+    let Some(name) = name else {
+        return Err(FileError::Kind { path: path.to_owned(), what: "a folder" });
+    };
+    let folder = folder.canonicalize().map_err(|e| OsError::new("open the folder of", &at, e))?;
+    Ok(folder.join(name))
+}
+
+/// Reads the file whole.
+pub(crate) fn load(path: &Path, limit: u64) -> Result<Loaded, FileError> {
+    let mut options = OpenOptions::new();
+    // A pipe with this name must not make us wait for its writer.
+    let opened = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok(Loaded { text: Vec::new(), stamp: None });
+        }
+        Err(e) => return Err(OsError::new("read", path, e).into()),
+    };
+    let error = |e| OsError::new("read", path, e);
+    let meta = file.metadata().map_err(error)?;
+    if !meta.is_file() {
+        let what = if meta.is_dir() { "a folder" } else { "not a regular file" };
+        return Err(FileError::Kind { path: path.to_owned(), what });
+    }
+    let too_large = |bytes| FileError::TooLarge { path: path.to_owned(), bytes, limit };
+    if meta.size() > limit {
+        return Err(too_large(meta.size()));
+    }
+    let mut text = Vec::with_capacity(usize::try_from(meta.size()).unwrap_or(0) + 1);
+    Read::by_ref(&mut file).take(limit + 1).read_to_end(&mut text).map_err(error)?;
+    if text.len() as u64 > limit {
+        return Err(too_large(text.len() as u64));
+    }
+    // Written in place while it was read: another version than either.
+    let stamp = Stamp::of(&file.metadata().map_err(error)?);
+    Ok(Loaded { text, stamp: Some(stamp) })
+}
+
+/// A new version of a file, written and synced beside it, without its name.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    temporary: PathBuf,
+    path: PathBuf,
+    placed: bool,
+}
+
+impl Draft {
+    /// Writes `text` as what `path` is to become, under the name `temporary`.
+    pub(crate) fn write(path: &Path, temporary: &Path, text: &[u8]) -> Result<Self, OsError> {
+        let mut options = OpenOptions::new();
+        let flags = OFlag::O_NOFOLLOW.bits();
+        let options = options.write(true).create_new(true).custom_flags(flags);
+        // Nobody reads a secret file's new version before it has the old one's mode.
+        let old = std::fs::metadata(path).ok();
+        let mode = if old.is_some() { 0o600 } else { 0o666 };
+        let opened = options.mode(mode).open(temporary);
+        let mut file = opened.map_err(|e| OsError::new("write beside", path, e))?;
+        let draft = Self { temporary: temporary.to_owned(), path: path.to_owned(), placed: false };
+        let written = (|| {
+            file.write_all(text)?;
+            if let Some(old) = &old {
+                keep(&file, old)?;
+            }
+            file.sync_all()
+        })();
+        written.map_err(|e| OsError::new("write", &draft.temporary, e))?;
+        Ok(draft)
+    }
+
+    /// Gives it the name: this is the moment of the change.
+    pub(crate) fn place(mut self) -> Result<(), OsError> {
+        let renamed = std::fs::rename(&self.temporary, &self.path);
+        renamed.map_err(|e| OsError::new("replace", &self.path, e))?;
+        self.placed = true;
+        sync_folder(&self.path)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.placed {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Mode and owner as they were. Who may not give a file away keeps it, with no more rights for others than before.
+fn keep(file: &File, old: &std::fs::Metadata) -> io::Result<()> {
+    let new = file.metadata()?;
+    let mut mode = old.mode() & 0o7777;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        let given = std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()))
+            .or_else(|_| std::os::unix::fs::fchown(file, None, Some(old.gid())));
+        if given.is_err() {
+            // The group is another one: what it might do everybody may.
+            mode &= !0o070 | ((mode & 0o007) << 3);
+        }
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+}
+
+/// After this a loss of power does not bring the old version back.
+fn sync_folder(path: &Path) -> Result<(), OsError> {
+    let folder = folder_of(path);
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    match synced {
+        // Some file systems have no such call, and need none.
+        Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => Ok(()),
+        done => done.map_err(|e| OsError::new("sync the folder of", path, e)),
+    }
+}
