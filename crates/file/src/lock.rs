@@ -19,18 +19,22 @@
 //! **Sources**: open(2) `O_TMPFILE`, link(2), fcntl(2) "Open file description locks", pidfd_open(2).
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use commonhold_os::lock::{LockFile, Mode, Probe, probe};
 use commonhold_os::OsError;
+use commonhold_os::lock::{LockFile, Mode, Probe, probe};
 use commonhold_os::process::Pidfd;
 use commonhold_os::random::{hex, uuid};
 
 use nix::errno::Errno;
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC,
+    TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+};
 
 use crate::error::LockError;
 use crate::owner::{Owner, Standing};
@@ -203,13 +207,27 @@ fn look(path: &Path) -> Result<Seen, LockError> {
     };
     let who = owner.to_string();
     let nonce = owner.nonce.clone();
-    Ok(match (locked, owner.standing()) {
+    Ok(match (locked, owner.standing(is_local(&file))) {
         (Probe::Free | Probe::Unsupported, Standing::Dead) => Seen::Stale { nonce, who },
         // Another container of this machine: here the kernel's locks are true.
         (Probe::Free, Standing::Unknown) if owner.is_of_this_boot() => Seen::Stale { nonce, who },
         (_, Standing::Alive(pidfd)) => Seen::Held { who, pidfd },
         _ => Seen::Held { who, pidfd: None },
     })
+}
+
+/// File systems that one machine alone has mounted: there who held a lock before its last start is dead.
+const LOCAL: [FsType; 6] = [
+    EXT4_SUPER_MAGIC,
+    XFS_SUPER_MAGIC,
+    BTRFS_SUPER_MAGIC,
+    F2FS_SUPER_MAGIC,
+    TMPFS_MAGIC,
+    OVERLAYFS_SUPER_MAGIC,
+];
+
+fn is_local(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|system| LOCAL.contains(&system.filesystem_type()))
 }
 
 /// A lock file without an owner: all that a loss of power leaves of one is an empty file, older than this boot. Anything

@@ -122,9 +122,9 @@ impl SharedFile {
         if unchanged {
             return Ok(Updated { result, written: false, waited, merges: 0 });
         }
-        document.change(base.as_ref(), &value);
+        let text = document.changed(base.as_ref(), &value).map_err(|why| edit_error(&path, why))?;
         let ours = Ours { base: base.unwrap_or(Value::Null), value };
-        let merges = self.write(&path, &lock, &document, loaded.stamp, &ours)?;
+        let merges = self.write(&path, &lock, text, loaded.stamp, &ours)?;
         Ok(Updated { result, written: true, waited, merges })
     }
 
@@ -133,11 +133,10 @@ impl SharedFile {
         &self,
         path: &Path,
         lock: &FileLock,
-        document: &Document,
+        mut text: Vec<u8>,
         mut seen: Option<Stamp>,
         ours: &Ours,
     ) -> Result<u32, FileError> {
-        let mut text = document.text();
         for merges in 0..MERGES_MAX {
             let draft = Draft::write(path, &lock.temporary(), &text)?;
             if !lock.is_held() {
@@ -154,14 +153,18 @@ impl SharedFile {
             let loaded = load(path, self.bytes_max)?;
             let (theirs, value) = self.parse(path, &loaded)?;
             let merged = self.merge.three_way(&ours.base, &ours.value, value.as_ref());
-            theirs.change(value.as_ref(), &merged);
-            (text, seen) = (theirs.text(), loaded.stamp);
+            let merged = theirs.changed(value.as_ref(), &merged);
+            (text, seen) = (merged.map_err(|why| edit_error(path, why))?, loaded.stamp);
         }
         let lock = lock.path().to_owned();
         Err(FileError::Contended { path: path.to_owned(), lock, times: MERGES_MAX })
     }
 
-    fn parse(&self, path: &Path, loaded: &Loaded) -> Result<(Document, Option<Value>), FileError> {
+    fn parse<'a>(
+        &self,
+        path: &Path,
+        loaded: &'a Loaded,
+    ) -> Result<(Document<'a>, Option<Value>), FileError> {
         let invalid = |e: Invalid| {
             let Invalid { line, column, why } = e;
             let backup = Some(backup_path(path)).filter(|backup| backup.exists());
@@ -177,6 +180,10 @@ impl SharedFile {
 struct Ours {
     base: Value,
     value: Value,
+}
+
+fn edit_error(path: &Path, why: String) -> FileError {
+    FileError::Edit { path: path.to_owned(), why }
 }
 
 fn lock_path(path: &Path) -> PathBuf {
