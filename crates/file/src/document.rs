@@ -13,7 +13,7 @@ use crate::edit;
 
 /// What some editors put before a text in UTF-8.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
-/// Values within values, as deep as the parser goes.
+/// Values within values, as deep as the parser goes: an object counts twice.
 const DEPTH_MAX: usize = 500;
 
 /// A text that was parsed.
@@ -110,7 +110,10 @@ impl<'a> Document<'a> {
     /// order, indentation, line ends, numbers as they were written.
     pub(crate) fn changed(&self, old: Option<&Value>, new: &Value) -> Result<Vec<u8>, String> {
         if is_deeper(new, DEPTH_MAX) {
-            return Err(format!("the new value is nested deeper than {DEPTH_MAX} levels"));
+            let objects = DEPTH_MAX / 2;
+            return Err(format!(
+                "the new value is nested deeper than {objects} objects or {DEPTH_MAX} arrays"
+            ));
         }
         let text = edit::changed(self.text, self.root.as_ref(), old, new);
         let mark = if self.mark { BYTE_ORDER_MARK } else { "" };
@@ -119,7 +122,7 @@ impl<'a> Document<'a> {
 }
 
 fn is_deeper(value: &Value, levels: usize) -> bool {
-    let Some(left) = levels.checked_sub(1) else { return true };
+    let Some(left) = levels.checked_sub(1 + usize::from(value.is_object())) else { return true };
     match value {
         Value::Array(values) => values.iter().any(|value| is_deeper(value, left)),
         Value::Object(values) => values.values().any(|value| is_deeper(value, left)),

@@ -207,7 +207,7 @@ fn look(path: &Path) -> Result<Seen, LockError> {
     };
     let who = owner.to_string();
     let nonce = owner.nonce.clone();
-    Ok(match (locked, owner.standing(is_local(&file))) {
+    Ok(match (locked, owner.standing(locked == Probe::Free && is_local(&file))) {
         (Probe::Free | Probe::Unsupported, Standing::Dead) => Seen::Stale { nonce, who },
         // Another container of this machine: here the kernel's locks are true.
         (Probe::Free, Standing::Unknown) if owner.is_of_this_boot() => Seen::Stale { nonce, who },
@@ -216,7 +216,8 @@ fn look(path: &Path) -> Result<Seen, LockError> {
     })
 }
 
-/// File systems that one machine alone has mounted: there who held a lock before its last start is dead.
+/// File systems that one kernel alone has mounted: there a lock that it calls free had an owner who is dead, also when he
+/// names another boot (the last one, or a container's own).
 const LOCAL: [FsType; 6] = [
     EXT4_SUPER_MAGIC,
     XFS_SUPER_MAGIC,

@@ -119,8 +119,8 @@ impl Owner {
         line
     }
 
-    /// What is known of him; `local`: no other machine has the lock's file system.
-    pub(crate) fn standing(&self, local: bool) -> Standing {
+    /// What is known of him; `free`: the kernel calls his lock free, on a file system that no other machine has.
+    pub(crate) fn standing(&self, free: bool) -> Standing {
         let Ok(me) = Me::get() else { return Standing::Unknown };
         if self.boot.is_empty() || me.boot.is_empty() {
             return Standing::Unknown;
@@ -128,7 +128,7 @@ impl Owner {
         if self.boot != me.boot {
             let same =
                 !self.machine.is_empty() && self.machine == me.machine && self.host == me.host;
-            return if local || same { Standing::Dead } else { Standing::Unknown };
+            return if free || same { Standing::Dead } else { Standing::Unknown };
         }
         let identity = Identity {
             pid: self.pid,

@@ -31,6 +31,7 @@ pub struct SharedFile {
     patience: Patience,
     bytes_max: u64,
     merge: Merge,
+    backup: bool,
 }
 
 /// What an update did.
@@ -50,7 +51,7 @@ impl SharedFile {
     /// The file `path`, which need not be there yet: then the first update makes it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let (patience, merge) = (Patience::default(), Merge::default());
-        Self { path: path.into(), patience, bytes_max: BYTES_MAX, merge }
+        Self { path: path.into(), patience, bytes_max: BYTES_MAX, merge, backup: true }
     }
 
     /// How long the lock is waited for.
@@ -71,6 +72,13 @@ impl SharedFile {
     #[must_use]
     pub fn merge(mut self, merge: Merge) -> Self {
         self.merge = merge;
+        self
+    }
+
+    /// Whether the version before the last update is kept as `PATH.bak`; it is if never set.
+    #[must_use]
+    pub fn backup(mut self, backup: bool) -> Self {
+        self.backup = backup;
         self
     }
 
