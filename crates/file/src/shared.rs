@@ -3,8 +3,8 @@
 //! **Update**: take the lock; load; let the updater change the value; write the new text beside the file and sync it;
 //! look whether the file is still the version that was loaded; rename; sync the folder; give the lock up. Who changes
 //! the file without the lock in between is met at the look: the two changes are merged ([`Merge`]), on the version that
-//! he made, and it is written and looked at again. Only a change between that look and the rename, some microseconds,
-//! by a program that takes no lock, cannot be seen.
+//! he made, and it is written and looked at again. What he changes between that look and the rename is in what the rename
+//! gives back, and merged too (save.rs).
 //!
 //! **Crash**: the file is the old or the new one, whole (save.rs); the lock is free (lock.rs).
 
@@ -16,7 +16,7 @@ use crate::document::{Document, Invalid};
 use crate::error::{FileError, LockError, UpdateError};
 use crate::lock::{FileLock, Waited};
 use crate::merge::Merge;
-use crate::save::{Draft, Loaded, Stamp, load, resolve};
+use crate::save::{Draft, Loaded, Placed, Stamp, load, may_write, resolve};
 use crate::wait::Patience;
 
 /// The most bytes of a file, unless another limit is set.
@@ -123,6 +123,7 @@ impl SharedFile {
             tracing::debug!(%file, retries, stale, waited = ?waited.time, "lock taken");
         }
         let loaded = load(&path, self.bytes_max)?;
+        may_write(&path).map_err(FileError::from)?;
         let (document, base) = self.parse(&path, &loaded)?;
         let mut value = base.clone().unwrap_or(Value::Null);
         let result = updater(&mut value).map_err(UpdateError::Refused)?;
@@ -145,6 +146,7 @@ impl SharedFile {
         mut seen: Option<Stamp>,
         ours: &Ours,
     ) -> Result<u32, FileError> {
+        let backup = self.backup.then(|| backup_path(path));
         for merges in 0..MERGES_MAX {
             let draft = Draft::write(path, &lock.temporary(), &text)?;
             if !lock.is_held() {
@@ -152,13 +154,18 @@ impl SharedFile {
                 let who = "somebody who removed it while we had it".to_owned();
                 return Err(LockError::Lost { lock, who }.into());
             }
-            if Stamp::now(path)? == seen {
-                draft.place()?;
-                return Ok(merges);
-            }
-            drop(draft);
+            let loaded = if Stamp::now(path)? == seen {
+                match draft.place(seen.as_ref(), backup.as_deref())? {
+                    Placed::Well => return Ok(merges),
+                    Placed::Taken | Placed::Over(None) => load(path, self.bytes_max)?,
+                    // What is there now is ours.
+                    Placed::Over(Some(theirs)) => Loaded { stamp: Stamp::now(path)?, ..theirs },
+                }
+            } else {
+                drop(draft);
+                load(path, self.bytes_max)?
+            };
             tracing::debug!(file = %path.display(), "changed without the lock: merging");
-            let loaded = load(path, self.bytes_max)?;
             let (theirs, value) = self.parse(path, &loaded)?;
             let merged = self.merge.three_way(&ours.base, &ours.value, value.as_ref());
             let merged = theirs.changed(value.as_ref(), &merged);
@@ -198,7 +205,7 @@ fn lock_path(path: &Path) -> PathBuf {
     beside(path, ".lock")
 }
 
-/// The last valid version of a file that is not valid.
+/// The version before the last update.
 fn backup_path(path: &Path) -> PathBuf {
     beside(path, ".bak")
 }
