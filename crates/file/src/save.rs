@@ -17,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use commonhold_os::OsError;
 use commonhold_os::lock::folder_of;
@@ -44,7 +45,22 @@ pub(crate) struct Loaded {
     pub(crate) stamp: Option<Stamp>,
 }
 
+impl Loaded {
+    /// Whether it was changed in the last second and ends in the middle, or is empty.
+    pub(crate) fn is_torn(&self) -> bool {
+        let text = self.text.trim_ascii();
+        let begins = text.is_empty() || text.starts_with(b"{") || text.starts_with(b"[");
+        let ends = text.ends_with(b"}") || text.ends_with(b"]");
+        begins && !ends && self.stamp.is_some_and(|stamp| stamp.is_fresh())
+    }
+}
+
 impl Stamp {
+    fn is_fresh(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        now.cast_signed().abs_diff(self.modified.0) <= 1
+    }
+
     fn of(meta: &std::fs::Metadata) -> Self {
         Self {
             device: meta.dev(),
@@ -184,8 +200,9 @@ impl Draft {
         let replaced = Stamp::now(kept.unwrap_or(&self.temporary))?;
         let placed = match replaced {
             Some(replaced) if !replaced.is_renamed(seen) => {
-                let by = kept.map_or_else(|| self.temporary.clone(), Path::to_owned);
-                Placed::Over(load(&by, u64::MAX).ok())
+                let by = kept.unwrap_or(&self.temporary);
+                let text = std::fs::read(by).map_err(|e| OsError::new("read", by, e))?;
+                Placed::Over(Loaded { text, stamp: None })
             }
             _ => Placed::Well,
         };
@@ -237,7 +254,7 @@ pub(crate) enum Placed {
     /// Somebody made the file at the last moment; nothing was done.
     Taken,
     /// It replaced another version, which somebody made at the last moment: this one.
-    Over(Option<Loaded>),
+    Over(Loaded),
 }
 
 /// What says that a file system cannot exchange two files, or that one of them is not there.

@@ -9,6 +9,7 @@
 //! **Crash**: the file is the old or the new one, whole (save.rs); the lock is free (lock.rs).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -23,6 +24,10 @@ use crate::wait::Patience;
 const BYTES_MAX: u64 = 64 << 20;
 /// So often the change of a program without the lock is merged before we give up.
 const MERGES_MAX: u32 = 16;
+
+/// A file that is just being written is read again so often, at such a distance.
+const TORN_MAX: u32 = 10;
+const TORN: Duration = Duration::from_millis(10);
 
 /// A JSON or JSONC file that many processes change.
 #[derive(Debug, Clone)]
@@ -94,7 +99,7 @@ impl SharedFile {
     /// [`FileError`].
     pub fn read(&self) -> Result<Option<Value>, FileError> {
         let path = resolve(&self.path)?;
-        let (_, value) = self.parse(&path, &load(&path, self.bytes_max)?)?;
+        let (_, value) = self.parse(&path, &self.load(&path)?)?;
         Ok(value)
     }
 
@@ -122,7 +127,7 @@ impl SharedFile {
             let (file, retries, stale) = (path.display(), waited.retries, waited.stale);
             tracing::debug!(%file, retries, stale, waited = ?waited.time, "lock taken");
         }
-        let loaded = load(&path, self.bytes_max)?;
+        let loaded = self.load(&path)?;
         may_write(&path).map_err(FileError::from)?;
         let (document, base) = self.parse(&path, &loaded)?;
         let mut value = base.clone().unwrap_or(Value::Null);
@@ -154,25 +159,43 @@ impl SharedFile {
                 let who = "somebody who removed it while we had it".to_owned();
                 return Err(LockError::Lost { lock, who }.into());
             }
-            let loaded = if Stamp::now(path)? == seen {
+            let (loaded, over) = if Stamp::now(path)? == seen {
                 match draft.place(seen.as_ref(), backup.as_deref())? {
                     Placed::Well => return Ok(merges),
-                    Placed::Taken | Placed::Over(None) => load(path, self.bytes_max)?,
+                    Placed::Taken => (self.load(path)?, false),
                     // What is there now is ours.
-                    Placed::Over(Some(theirs)) => Loaded { stamp: Stamp::now(path)?, ..theirs },
+                    Placed::Over(theirs) => (Loaded { stamp: Stamp::now(path)?, ..theirs }, true),
                 }
             } else {
                 drop(draft);
-                load(path, self.bytes_max)?
+                (self.load(path)?, false)
             };
             tracing::debug!(file = %path.display(), "changed without the lock: merging");
-            let (theirs, value) = self.parse(path, &loaded)?;
+            let (theirs, value) = match self.parse(path, &loaded) {
+                // What was no document is the backup now, and the file is whole.
+                Err(_) if over => return Ok(merges),
+                parsed => parsed?,
+            };
             let merged = self.merge.three_way(&ours.base, &ours.value, value.as_ref());
             let merged = theirs.changed(value.as_ref(), &merged);
             (text, seen) = (merged.map_err(|why| edit_error(path, why))?, loaded.stamp);
         }
         let lock = lock.path().to_owned();
         Err(FileError::Contended { path: path.to_owned(), lock, times: MERGES_MAX })
+    }
+
+    /// Reads the file. One that some program without the lock seems to be writing just now, for it was changed in the
+    /// last second and ends in the middle, is read again some times.
+    fn load(&self, path: &Path) -> Result<Loaded, FileError> {
+        let mut loaded = load(path, self.bytes_max)?;
+        for _ in 0..TORN_MAX {
+            if !loaded.is_torn() {
+                break;
+            }
+            std::thread::sleep(TORN);
+            loaded = load(path, self.bytes_max)?;
+        }
+        Ok(loaded)
     }
 
     fn parse<'a>(
