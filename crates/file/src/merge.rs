@@ -130,3 +130,6 @@ impl Merge {
         merged
     }
 }
+
+#[cfg(test)]
+mod tests;
