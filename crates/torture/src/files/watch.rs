@@ -1,7 +1,7 @@
 //! The watcher: reads the file after each change and parses it.
 
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -51,7 +51,7 @@ impl Watch {
     }
 }
 
-fn watch(inotify: &Inotify, path: &PathBuf, stop: &AtomicBool) -> Result<Seen, TortureError> {
+fn watch(inotify: &Inotify, path: &Path, stop: &AtomicBool) -> Result<Seen, TortureError> {
     let mut seen = Seen::default();
     while !stop.load(Ordering::Relaxed) {
         let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];

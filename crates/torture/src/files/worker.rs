@@ -59,10 +59,11 @@ fn work(args: &[String]) -> Result<(), Failure> {
 }
 
 fn learn(all: &mut Value, name: &str) {
-    if !all["concepts"].is_object() {
-        all["concepts"] = json!({});
+    let concept = json!({"level": 0.5, "learned_by": std::process::id()});
+    match all.get_mut("concepts").and_then(Value::as_object_mut) {
+        Some(concepts) => drop(concepts.insert(name.to_owned(), concept)),
+        None => *all = json!({"concepts": {name: concept}}),
     }
-    all["concepts"][name] = json!({"level": 0.5, "learned_by": std::process::id()});
 }
 
 /// As most programs do it: a file that cannot be read as JSON is begun anew.
