@@ -8,13 +8,14 @@
 //! it is *stale* when the owner is dead: another process has his number (start time and pidfd inode say so), his machine
 //! was started anew, or the kernel lock is free in a place where that proves his death. What cannot be told is held.
 //!
-//! **Removing a stale one**: only who holds its *token*, a lock of the same kind whose name contains the nonce of the
-//! stale one, looks once more whether the lock file still has that nonce, and removes it. The dead owner does not do it,
-//! and nobody else may; so nobody removes the next owner's lock, however late he comes. A token whose holder died is
-//! removed in the same way.
+//! **Taking over a stale one**: only who holds its *token*, a lock of the same kind whose name contains the nonce of the
+//! stale one, looks once more whether the lock file still has that nonce, and gives his token the name of the lock: in
+//! one step the stale one is gone and he has the lock. The dead owner does not do it, and nobody else may; so nobody
+//! removes the next owner's lock, however late he comes. A token whose holder died is taken over in the same way.
 //!
 //! **Crash**: whoever is killed anywhere leaves an unnamed file, which goes with him, a temporary file that nobody
-//! reads, or a stale lock or token.
+//! reads, or a stale lock or token. Who takes a lock over sweeps: while he holds it, all tokens are of locks that were
+//! before, and all temporary files of owners who are dead.
 //!
 //! **Sources**: open(2) `O_TMPFILE`, link(2), fcntl(2) "Open file description locks", pidfd_open(2).
 
@@ -44,6 +45,8 @@ use crate::wait::{Backoff, Patience};
 const TOKEN: &str = ".stale-";
 /// What says that a file system has no unnamed files.
 const NO_UNNAMED_FILES: [Errno; 3] = [Errno::EOPNOTSUPP, Errno::EISDIR, Errno::EINVAL];
+/// What the name of a new version ends with that is being written.
+const TEMPORARY: &str = ".tmp";
 /// What the name of a lock file ends with that is not published yet, where it has to have a name.
 const UNPUBLISHED: &str = ".new";
 /// Others may read who holds it.
@@ -81,31 +84,96 @@ enum Seen {
     Stale { nonce: String, who: String },
 }
 
+/// What was found in place of a lock.
+enum Found {
+    /// The lock is ours.
+    Lock(FileLock),
+    /// It went meanwhile.
+    Gone,
+    /// Somebody has it, or its token.
+    Held { lock: PathBuf, who: String, pidfd: Option<Pidfd> },
+}
+
 impl FileLock {
     /// Takes the lock `path`.
     pub(crate) fn take(path: &Path, patience: &Patience) -> Result<Self, LockError> {
         let began = Instant::now();
-        let (mut backoff, mut stale) = (Backoff::new(patience), 0);
+        let mut backoff = Backoff::new(patience);
         loop {
-            if let Some((owner, kernel)) = publish(path)? {
-                let (retries, time) = (backoff.tries(), began.elapsed());
-                let waited = Waited { retries, time, stale };
-                return Ok(Self { path: path.to_owned(), owner, kernel, waited });
-            }
-            match look(path)? {
-                Seen::Gone => {}
-                Seen::Stale { nonce, who } => {
-                    tracing::debug!(lock = %path.display(), owner = %who, "stale lock");
-                    stale += u32::from(remove_stale(path, &nonce, patience)?);
-                    continue;
+            let (found, stale) = match Self::publish(path)? {
+                Some(lock) => (Found::Lock(lock), 0),
+                None => match look(path)? {
+                    Seen::Gone => continue,
+                    Seen::Held { who, pidfd } => {
+                        (Found::Held { lock: path.to_owned(), who, pidfd }, 0)
+                    }
+                    Seen::Stale { nonce, who } => {
+                        tracing::debug!(lock = %path.display(), owner = %who, "stale lock");
+                        (Self::take_over(path, &nonce)?, 1)
+                    }
+                },
+            };
+            match found {
+                Found::Lock(mut lock) => {
+                    lock.waited = Waited { retries: backoff.tries(), time: began.elapsed(), stale };
+                    if stale > 0 {
+                        lock.sweep();
+                    }
+                    return Ok(lock);
                 }
-                Seen::Held { who, pidfd } => {
+                Found::Gone => {}
+                Found::Held { lock, who, pidfd } => {
                     if !backoff.sleep(pidfd.as_ref()) {
-                        let (lock, tries) = (path.to_owned(), backoff.tries());
-                        let waited = began.elapsed();
+                        let (tries, waited) = (backoff.tries(), began.elapsed());
                         return Err(LockError::Held { lock, who, tries, waited });
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes the lock file with this nonce over, whose owner is dead, by its token.
+    fn take_over(path: &Path, nonce: &str) -> Result<Found, LockError> {
+        let token = token(path, nonce);
+        let mut lock = match Self::publish(&token)? {
+            Some(lock) => lock,
+            None => match look(&token)? {
+                Seen::Gone => return Ok(Found::Gone),
+                Seen::Held { who, pidfd } => return Ok(Found::Held { lock: token, who, pidfd }),
+                Seen::Stale { nonce, .. } => match Self::take_over(&token, &nonce)? {
+                    Found::Lock(lock) => lock,
+                    other => return Ok(other),
+                },
+            },
+        };
+        match look(path)? {
+            Seen::Stale { nonce: now, .. } if now == nonce => {
+                lock.kernel.rename(path)?;
+                lock.path = path.to_owned();
+                Ok(Found::Lock(lock))
+            }
+            // Somebody was faster.
+            _ => Ok(Found::Gone),
+        }
+    }
+
+    /// Makes the lock file of this process, unless one is there.
+    fn publish(path: &Path) -> Result<Option<Self>, LockError> {
+        let made = publish(path)?;
+        let waited = Waited::default();
+        Ok(made.map(|(owner, kernel)| Self { path: path.to_owned(), owner, kernel, waited }))
+    }
+
+    /// Removes what the dead left: tokens of locks that were before this one, and temporary files of their owners.
+    fn sweep(&self) {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let (tokens, temporaries) = (format!("{name}{TOKEN}"), format!(".{name}."));
+        for entry in std::fs::read_dir(folder_of(&self.path)).into_iter().flatten().flatten() {
+            let found = entry.file_name();
+            let Some(found) = found.to_str() else { continue };
+            let temporary = found.starts_with(&temporaries) && found.ends_with(TEMPORARY);
+            if found.starts_with(&tokens) || temporary {
+                let _ = std::fs::remove_file(entry.path());
             }
         }
     }
@@ -176,7 +244,7 @@ fn unpublished(path: &Path) -> Result<(LockFile, Option<PathBuf>), LockError> {
         Err(e) if NO_UNNAMED_FILES.iter().any(|errno| e.is(*errno as i32)) => {
             let nonce = uuid();
             if nonce.first().is_some_and(|byte| byte % 16 == 0) {
-                sweep(path);
+                sweep_unpublished(path);
             }
             let temporary = hidden(path, &hex(&nonce), UNPUBLISHED);
             Ok((LockFile::unpublished_at(&temporary, path, LOCK_MODE)?, Some(temporary)))
@@ -187,7 +255,7 @@ fn unpublished(path: &Path) -> Result<(LockFile, Option<PathBuf>), LockError> {
 
 /// Removes what was left by those who died before they had the lock. Who only slept for so long finds his file gone, and
 /// makes another one.
-fn sweep(lock: &Path) {
+fn sweep_unpublished(lock: &Path) {
     const OLD: Duration = Duration::from_secs(60);
     let prefix = format!(".{}.", lock.file_name().unwrap_or_default().to_string_lossy());
     let Ok(entries) = std::fs::read_dir(folder_of(lock)) else { return };
@@ -205,7 +273,7 @@ fn sweep(lock: &Path) {
 
 /// The temporary file of the owner with this nonce.
 fn temporary(lock: &Path, nonce: &str) -> PathBuf {
-    hidden(lock, nonce, ".tmp")
+    hidden(lock, nonce, TEMPORARY)
 }
 
 fn hidden(lock: &Path, nonce: &str, ending: &str) -> PathBuf {
@@ -289,26 +357,12 @@ fn blank_nonce(meta: &std::fs::Metadata) -> String {
     format!("{:x}{:x}{:x}", meta.dev(), meta.ino(), meta.ctime())
 }
 
-/// Removes the lock file with this nonce, whose owner is dead; true when it was this process that did.
-fn remove_stale(path: &Path, nonce: &str, patience: &Patience) -> Result<bool, LockError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    // One level of names, however often who removes dies: a nonce is nobody else's.
-    if let Some(at) = name.to_string_lossy().find(TOKEN) {
-        name = name.to_string_lossy().get(..at).unwrap_or_default().to_owned().into();
-    }
-    name.push(format!("{TOKEN}{nonce}"));
-    let token = FileLock::take(&path.with_file_name(name), patience)?;
-    let still = match look(path)? {
-        Seen::Stale { nonce: now, .. } => now == nonce,
-        _ => false,
-    };
-    if still {
-        // There is none in most cases.
-        let _ = std::fs::remove_file(temporary(path, nonce));
-        std::fs::remove_file(path).map_err(|e| OsError::new("remove the stale lock", path, e))?;
-    }
-    drop(token);
-    Ok(still)
+/// The token of the stale lock file `path`, which may be a token itself.
+fn token(path: &Path, nonce: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // One level of names, however often who takes over dies: a nonce is nobody else's.
+    let lock = name.split_once(TOKEN).map_or(&*name, |(lock, _)| lock);
+    path.with_file_name(format!("{lock}{TOKEN}{nonce}"))
 }
 
 /// What the kernel says, and what tests put in its place: file systems without locks or with locks that lie, a boot.

@@ -64,7 +64,8 @@ impl LockFile {
     pub fn unpublished_at(at: &Path, path: &Path, mode: u32) -> Result<Self, OsError> {
         let mut options = OpenOptions::new();
         let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let options = options.read(true).write(true).create_new(true).mode(mode).custom_flags(flags);
+        let options =
+            options.read(true).write(true).create_new(true).mode(mode).custom_flags(flags);
         Self::open_with(at, path, options)
     }
 
@@ -74,6 +75,16 @@ impl LockFile {
     /// [`OsError`] when the folder does not let it.
     pub fn publish(&self) -> Result<bool, OsError> {
         link(&self.file, &self.path)
+    }
+
+    /// Gives it the name `to` in place of its own; who has that name loses it, in the same step.
+    ///
+    /// # Errors
+    /// [`OsError`] when the folder does not let it, or its own name is gone.
+    pub fn rename(&mut self, to: &Path) -> Result<(), OsError> {
+        std::fs::rename(&self.path, to).map_err(|e| OsError::new("replace", to, e))?;
+        self.path = to.to_owned();
+        Ok(())
     }
 
     /// The file itself.

@@ -214,6 +214,18 @@ fn who_died_on_his_way_to_remove_a_stale_lock_is_followed() {
 }
 
 #[test]
+fn what_the_dead_left_is_swept_when_a_lock_is_taken_over() {
+    let place = Place::new();
+    let others = [".human.jsonc.lock.dd.tmp", "human.jsonc.lock.stale-dd", ".other.lock.dd.tmp"];
+    others.iter().for_each(|name| std::fs::write(place.lock.with_file_name(name), "").unwrap());
+    drop(place.take().unwrap());
+    assert_eq!(place.names().len(), 3, "a lock that was free costs no look around");
+    place.plant(|owner| owner["pid"] = json!(dead()));
+    drop(place.take().unwrap());
+    assert_eq!(place.names(), [".other.lock.dd.tmp"]);
+}
+
+#[test]
 fn who_is_slow_to_remove_a_stale_lock_is_waited_for() {
     let place = Place::new();
     place.plant(|owner| {
@@ -275,10 +287,10 @@ fn a_lock_with_a_name_before_it_is_published_works_too() {
     let file = LockFile::unpublished_at(&hidden, &place.lock, LOCK_MODE).unwrap();
     assert!(file.publish().unwrap());
     assert!(!file.publish().unwrap());
-    sweep(&place.lock);
+    sweep_unpublished(&place.lock);
     assert!(hidden.exists(), "it is young");
     let old = std::time::SystemTime::now() - Duration::from_secs(3600);
     file.file().set_modified(old).unwrap();
-    sweep(&place.lock);
+    sweep_unpublished(&place.lock);
     assert_eq!(place.names(), ["human.jsonc.lock"]);
 }

@@ -69,9 +69,11 @@ pub(super) fn run(plan: &Plan) -> Result<Outcome, Failure> {
     for stale in [false, true] {
         for at in 1..CALLS_MAX {
             let mut reached = false;
-            for action in ACTIONS {
+            for (which, action) in (0..).zip(ACTIONS) {
                 number += 1;
-                let sampled = plan.long || action == Action::Kill || (at + number) % 2 == 0;
+                // The fast part kills at each call, and lets one of four fail in one way.
+                let fails = (at + plan.seed) % 4 == 0 && (at / 4) % 4 + 1 == which;
+                let sampled = plan.long || action == Action::Kill || fails;
                 if !sampled || plan.only.is_some_and(|only| only != number) {
                     reached |= plan.only.is_some_and(|only| only > number);
                     continue;
@@ -112,11 +114,16 @@ fn one(
     if stale {
         abandon(&path)?;
     }
-    let mut child = syscalls::Child::start(|| life(plan, &path))?;
+    let post = child::Post::new()?;
+    let mut child = syscalls::Child::start(|| {
+        post.tell(0, 1 + u64::from(life(plan, &path)));
+        true
+    })?;
     let end = child.run(&mut fault)?;
     drop(child);
+    let acknowledged = post.read(0) == 2;
+    outcome.demand(end != End::Badly, || format!("it died: {place}"));
     let now = whole(&path, [1, 2]);
-    let acknowledged = end == End::Well;
     outcome.demand(now.is_some(), || {
         let there = std::fs::read_to_string(&path).unwrap_or_default();
         format!("neither the old nor the new version: {there:?}: {place}")
