@@ -58,7 +58,17 @@ pub struct Readme;
 #[doc = include_str!("../../../docs/metrics.md")]
 pub struct MetricsPage;
 
+/// The example of the page about sigils.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/sigils.md")]
+pub struct SigilsPage;
+
 /// The example of the page about workers.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/workers.md")]
 pub struct WorkersPage;
+
+/// The example of the page about jobs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/jobs.md")]
+pub struct JobsPage;

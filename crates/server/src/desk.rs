@@ -2,18 +2,59 @@
 //!
 //! A request that need not wait is done at once on the thread that runs it, by a participant that waits for no room.
 //! What has to wait (for room in a full table, for the store) is done on a blocking thread; how many may wait at
-//! once is bounded, and who comes then is told to come again.
+//! once is bounded, and who comes then waits for a thread first, and is told to come again when none was free in time.
+//! What takes long and waits for nobody (a look at all metrics, a page of a large table) has threads of its own: however
+//! many wait for room or for the store, who watches the daemon is answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use commonhold::{Error, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::problem::{Kind, Problem};
 
 /// So many participants are kept for the next who needs one.
 const IDLE_HANDLES: usize = 16;
+/// So many requests are looked after at once that take long and wait for nobody.
+const LOOKING: usize = 8;
+
+/// Why something was not done through a participant.
+#[derive(Debug)]
+pub enum Stop {
+    /// There is no room, or the store has to be waited for; who waits may get it done.
+    Wait(Error),
+    /// It cannot be done.
+    Problem(Problem),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Full { .. } | Error::IntentFull { .. } | Error::Timeout { .. } => {
+                Self::Wait(error)
+            }
+            other => Self::Problem(other.into()),
+        }
+    }
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Stop> for Problem {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            // What was waited for did not come: room, or the store.
+            Stop::Wait(error) => Self::new(Kind::Unavailable, error.to_string()).retry_after(1),
+            Stop::Problem(problem) => problem,
+        }
+    }
+}
 
 /// Lends participants.
 pub struct Desk {
@@ -21,6 +62,7 @@ pub struct Desk {
     idle: Mutex<Vec<Handle>>,
     room_wait: Duration,
     waiting: Arc<Semaphore>,
+    looking: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Desk {
@@ -34,7 +76,8 @@ impl Desk {
     #[must_use]
     pub fn new(runtime: Arc<Runtime>, room_wait: Duration, waiting: usize) -> Self {
         let waiting = Arc::new(Semaphore::new(waiting));
-        Self { runtime, idle: Mutex::default(), room_wait, waiting }
+        let looking = Arc::new(Semaphore::new(LOOKING));
+        Self { runtime, idle: Mutex::default(), room_wait, waiting, looking }
     }
 
     /// The segment.
@@ -74,51 +117,88 @@ impl Desk {
         done
     }
 
-    /// Works on a blocking thread, where it may wait, through a participant of its own.
+    /// Works at once; if that finds no room, again on a blocking thread, where it waits for room.
     ///
     /// # Errors
-    /// What `work` returns; [`Kind::Unavailable`] when too many wait already.
-    pub async fn waiting<R: Send + 'static>(
+    /// What `work` returns; [`Kind::Unavailable`] when there was no room, or too many wait for it.
+    pub async fn work<R: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Handle) -> Result<R, Problem> + Send + 'static,
+        work: impl Fn(&Handle) -> Result<R, Stop> + Send + 'static,
     ) -> Result<R, Problem> {
-        let desk = Arc::clone(self);
-        let room_wait = self.room_wait;
-        self.blocking(move || desk.lend(room_wait, work)).await
+        match self.with(&work) {
+            Err(Stop::Wait(_)) => self.waiting(work).await,
+            other => Ok(other?),
+        }
     }
 
-    /// Works on a blocking thread.
+    /// Works on a blocking thread, where it may wait.
     ///
     /// # Errors
-    /// What `work` returns; [`Kind::Unavailable`] when too many wait already.
+    /// As [`Desk::work`].
+    pub async fn waiting<R: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Handle) -> Result<R, Stop> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let (desk, room_wait) = (Arc::clone(self), self.room_wait);
+        self.blocking(move || Ok(desk.lend(room_wait, work)?)).await
+    }
+
+    /// Works on a blocking thread, where it may wait for the store.
+    ///
+    /// # Errors
+    /// What `work` returns; [`Kind::Unavailable`] when too many wait for too long.
     pub async fn blocking<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        let permit = self.permit()?;
-        let thread = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(permit);
-            done
-        });
-        match thread.await {
-            Ok(done) => done,
-            Err(end) => match end.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(Problem::new(Kind::Unavailable, "the daemon is stopping")),
-            },
-        }
+        let permit = self.permit(&self.waiting).await;
+        let detail = "too many requests wait for room or for the store; try again";
+        in_thread(permit.ok_or_else(|| busy(detail))?, work).await
     }
 
-    fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| {
-            let detail = "too many requests wait for room or for the store; try again";
-            Problem::new(Kind::Unavailable, detail).retry_after(1)
-        })
+    /// Works on a blocking thread at what takes long, and waits for neither room nor the store.
+    ///
+    /// # Errors
+    /// What `work` returns; [`Kind::Unavailable`] when too many are at such work for too long.
+    pub async fn looking<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<R, Problem> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let permit = self.permit(&self.looking).await;
+        let detail = "too many requests look at all there is; try again";
+        in_thread(permit.ok_or_else(|| busy(detail))?, work).await
+    }
+
+    async fn permit(&self, of: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        let permit = timeout(self.room_wait, Arc::clone(of).acquire_owned()).await;
+        permit.ok().and_then(Result::ok)
     }
 
     /// Gives back the participants that nobody uses.
     pub fn close(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn busy(detail: &str) -> Problem {
+    Problem::new(Kind::Unavailable, detail).retry_after(1)
+}
+
+/// Works on a blocking thread, which gives the permit back.
+async fn in_thread<R: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce() -> Result<R, Problem> + Send + 'static,
+) -> Result<R, Problem> {
+    let thread = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(permit);
+        done
+    });
+    match thread.await {
+        Ok(done) => done,
+        Err(end) => match end.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Problem::new(Kind::Unavailable, "the daemon is stopping")),
+        },
     }
 }

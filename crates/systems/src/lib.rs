@@ -9,3 +9,4 @@ pub mod clients;
 pub mod customers;
 pub mod replay;
 pub mod resonance;
+pub mod sigils;

@@ -3,15 +3,19 @@
 mod adverse;
 mod churn;
 mod count;
+mod daemon;
 mod forks;
 mod guarded;
+mod jobs;
 mod life;
+mod memory;
 mod names;
 mod pools;
 mod schedule;
 mod stream;
 mod waits;
 
+pub use memory::{LOST, fading, is_canonical, payload};
 pub use pools::submit_some;
 
 use std::error::Error;
@@ -48,6 +52,9 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "count" => count::count(segment, rest),
         "count-on" => count::count_on(segment, rest),
         "create" => life::create(segment, rest),
+        "crystallize" => memory::crystallize(segment),
+        "encode" => memory::encode(segment, rest),
+        "fade" => memory::fade(segment, rest),
         "fork" => forks::commit(segment, rest),
         "fork-inside" => guarded::fork_inside(segment, rest),
         "few-descriptors" => adverse::few_descriptors(segment),
@@ -57,21 +64,29 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "hold" => churn::hold(segment, rest),
         "inherited" => adverse::inherited(segment),
         "leave" => pools::leave(segment, rest),
+        "jobs" => jobs::run(segment, rest),
+        "jobs-and-sigils" => jobs::with_sigils(segment, rest),
+        "jobs-again" => jobs::again(segment, rest),
+        "jobs-fork" => jobs::forks(segment),
         "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
         "plan" => guarded::plan(segment, rest),
         "pong" => waits::pong(segment, rest),
+        "recall" => memory::recall(segment, rest),
         "reaped" => adverse::reaped(segment),
         "press" => pools::press(segment, rest),
         "relay" => guarded::relay(segment, rest),
+        "stand-by" => pools::stand_by(segment, rest),
         "start-stop" => pools::start_stop(segment, rest),
         "reload" => schedule::reload(segment, rest),
         "schedule" => schedule::schedule(segment, rest),
         "stream" => stream::stream(segment, rest),
         "submit" => pools::submit(segment, rest),
         "supervise" => pools::supervise(segment, rest),
+        "serve" => daemon::serve(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
+        "tend" => memory::tend(segment, rest),
         "visit" => guarded::visit(segment, rest),
         "wait" => waits::wait(segment, rest),
         other => Err(format!("no role {other}").into()),
