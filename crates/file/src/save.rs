@@ -258,7 +258,8 @@ pub(crate) enum Placed {
 }
 
 /// What says that a file system cannot exchange two files, or that one of them is not there.
-const NO_EXCHANGE: [Errno; 4] = [Errno::EINVAL, Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::ENOENT];
+const NO_EXCHANGE: [Errno; 5] =
+    [Errno::EINVAL, Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EXDEV, Errno::ENOENT];
 
 fn exchange(one: &Path, other: &Path) -> Result<(), Errno> {
     renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)

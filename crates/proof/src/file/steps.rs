@@ -72,7 +72,7 @@ pub(super) fn run(plan: &Plan) -> Result<Outcome, Failure> {
             for (which, action) in (0..).zip(ACTIONS) {
                 number += 1;
                 // The fast part kills at each call, and lets one of four fail in one way.
-                let fails = (at + plan.seed) % 4 == 0 && (at / 4) % 4 + 1 == which;
+                let fails = at.wrapping_add(plan.seed).is_multiple_of(4) && at / 4 % 4 + 1 == which;
                 let sampled = plan.long || action == Action::Kill || fails;
                 if !sampled || plan.only.is_some_and(|only| only != number) {
                     reached |= plan.only.is_some_and(|only| only > number);
