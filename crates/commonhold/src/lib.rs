@@ -32,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+pub use commonhold_file as file;
 pub use commonhold_runtime::core::{
     catalogue, clock, commit, error, hash, head, record, row, schema, sweep, value, wait, word,
 };
