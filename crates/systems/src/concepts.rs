@@ -8,8 +8,8 @@
 //!   (level.rs has the formula); of other fields the latest update's stays (record.rs).
 //!
 //! **Laws**: merging is associative, commutative and idempotent in what the concepts say, to the bit. The order of the
-//! list, and how a time is written, are those of the map that is merged into. Times ahead of the clock count as five
-//! minutes ahead of it, so the laws are of merges at one time when there are such times.
+//! list, and how a time is written, are those of the map that is merged into. Times more than
+//! five minutes ahead of the clock count as now, so with such times in them the laws are of merges at one time.
 
 mod concept;
 mod error;

@@ -90,7 +90,7 @@ impl Learned {
         self
     }
 
-    /// When, in microseconds since 1970; now if never set.
+    /// When, in microseconds since 1970; now if never set, and never later than now.
     #[must_use]
     pub fn at(mut self, micros: i64) -> Self {
         self.at = Some(micros);

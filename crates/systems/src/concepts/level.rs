@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::record::Bound;
 use super::time;
 
 /// An observation that is older by this than another one weighs half as much: 30 days.
@@ -112,9 +113,9 @@ impl Observations {
         self.kept()
     }
 
-    /// No observation is later than this.
-    pub(super) fn no_later_than(mut self, latest: i64) -> Self {
-        self.0.iter_mut().for_each(|one| one.at = one.at.min(latest));
+    /// Times beyond the bound count as now.
+    pub(super) fn within(mut self, bound: Bound) -> Self {
+        self.0.iter_mut().for_each(|one| one.at = bound.of(one.at));
         self.kept()
     }
 

@@ -8,13 +8,12 @@ use serde_json::{Map, Value};
 use super::concept::{Concept, Learned};
 use super::error::ConceptError;
 use super::level::{Observation, Observations};
-use super::record::{CONFIDENCE, DESCRIPTION, NAME, Stamp, State};
+use super::record::{Bound, CONFIDENCE, DESCRIPTION, NAME, Stamp, State};
 use super::time;
 
 /// The list in the document.
 pub(super) const CONCEPTS: &str = "concepts";
-/// A time that is ahead of this machine's clock by more than this counts as if it were ahead by this: 5 minutes, in
-/// microseconds.
+/// A time that is ahead of this machine's clock by more than this counts as now: 5 minutes, in microseconds.
 const AHEAD_MAX: i64 = 5 * 60 * 1_000_000;
 
 type Object = Map<String, Value>;
@@ -124,7 +123,7 @@ impl ConceptMap {
         learned.check()?;
         let name = learned.name.as_str();
         let there = self.states(|other| other == name).by_name.remove(name);
-        let at = learned.at.unwrap_or_else(|| self.clock()).clamp(0, self.latest());
+        let at = learned.at.unwrap_or_else(|| self.clock()).clamp(0, self.clock());
         let at = there.as_ref().map_or(at, |there| at.max(there.state.stamp.at.saturating_add(1)));
         let by = learned.by.clone().unwrap_or_else(|| self.persona.clone());
         let before = there.as_ref().map(|there| there.state.clone()).unwrap_or_default();
@@ -183,11 +182,7 @@ impl ConceptMap {
             };
             let of_base = base.as_ref().and_then(|base| base.by_name.get(name));
             let state = match of_base {
-                Some(base) => {
-                    let stamp = theirs_of.state.stamp.clone().max(ours.state.stamp.clone());
-                    let ours = ours.state.clone().since(&base.state);
-                    ours.join(theirs_of.state.since(&base.state)).seen_at(stamp)
-                }
+                Some(base) => since(&base.state, &ours.state, theirs_of.state),
                 None => ours.state.clone().join(theirs_of.state),
             };
             if ours.copies > 1 {
@@ -225,18 +220,19 @@ impl ConceptMap {
         self.now.unwrap_or_else(time::now)
     }
 
-    fn latest(&self) -> i64 {
-        self.clock().saturating_add(AHEAD_MAX)
+    fn bound(&self) -> Bound {
+        let now = self.clock();
+        Bound { now, latest: now.saturating_add(AHEAD_MAX) }
     }
 
     /// What the concepts say whose names are `wanted`.
     fn states(&self, wanted: impl Fn(&str) -> bool) -> States {
-        let (latest, mut states) = (self.latest(), States::default());
+        let (bound, mut states) = (self.bound(), States::default());
         for (at, element) in self.list.iter().enumerate() {
             let Some((name, concept)) = named(element).filter(|(name, _)| wanted(name)) else {
                 continue;
             };
-            let state = State::read(concept, latest);
+            let state = State::read(concept, bound);
             match states.by_name.get_mut(name) {
                 Some(before) => {
                     before.state = std::mem::take(&mut before.state).join(state);
@@ -294,6 +290,18 @@ pub fn merge_concepts(ours: &ConceptMap, theirs: &ConceptMap) -> ConceptMap {
     let mut both = ours.clone();
     both.merge(theirs);
     both
+}
+
+/// What `ours` and `theirs` say together, both made of `base`.
+fn since(base: &State, ours: &State, theirs: State) -> State {
+    if theirs == *base {
+        return ours.clone();
+    }
+    if *ours == *base {
+        return theirs;
+    }
+    let stamp = theirs.stamp.clone().max(ours.stamp.clone());
+    ours.clone().since(base).join(theirs.since(base)).seen_at(stamp)
 }
 
 /// Concepts by their names.

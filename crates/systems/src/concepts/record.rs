@@ -38,6 +38,19 @@ pub(super) struct Stamp {
     pub(super) by: String,
 }
 
+/// The clock, and how far ahead of it times are believed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    pub(super) now: i64,
+    pub(super) latest: i64,
+}
+
+impl Bound {
+    pub(super) fn of(self, at: i64) -> i64 {
+        if at > self.latest { self.now } else { at }
+    }
+}
+
 /// A concept.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct State {
@@ -47,12 +60,12 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Reads it. No time counts as later than `latest`. Fields that are not what they should be (a level that is no
+    /// Reads it. Times beyond the bound count as now. Fields that are not what they should be (a level that is no
     /// number from 0 to 1, a time that is none) are kept as any other field, and do not count.
-    pub(super) fn read(concept: &Object, latest: i64) -> Self {
+    pub(super) fn read(concept: &Object, bound: Bound) -> Self {
         let at = concept.get(UPDATED_AT).and_then(time::of_value);
         let by = concept.get(LEARNED_BY).map(name_of).unwrap_or_default();
-        let stamp = Stamp { at: at.unwrap_or(0).min(latest), by };
+        let stamp = Stamp { at: bound.of(at.unwrap_or(0)), by };
         let merged = concept.get(MERGED).and_then(Value::as_object);
         let stamps = merged.and_then(|merged| merged.get(FIELDS)).and_then(Value::as_object);
         let stamp_of = |name: &str| {
@@ -74,7 +87,7 @@ impl State {
             Some(kept) => kept,
             None => Observations::of(own(concept, &stamp)),
         };
-        Self { stamp, seen: seen.no_later_than(latest), fields }
+        Self { stamp, seen: seen.within(bound), fields }
     }
 
     /// Both.
