@@ -33,7 +33,7 @@ impl Door {
     /// The arguments of a task that comes to this door.
     #[must_use]
     pub fn arguments(&self) -> Vec<u8> {
-        self.path.display().to_string().into_bytes()
+        self.path().into_bytes()
     }
 
     /// The next task that comes; it is waited for.
@@ -50,6 +50,12 @@ impl Door {
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).unwrap();
         Visitor { stream, attempt: line.trim().parse().unwrap() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.path.display().to_string()
     }
 
     /// Whether nobody waits.
@@ -69,10 +75,14 @@ impl Visitor {
 /// The task kind `hold`.
 pub(crate) fn hold(task: &Context<'_>, path: &[u8]) -> Result<Vec<u8>, String> {
     let path = String::from_utf8_lossy(path).into_owned();
+    visit(Path::new(&path), task.attempt()).map_err(|e| format!("{path}: {e}"))
+}
+
+/// Comes to the door at `path` as number `attempt`, and waits to go on; with what.
+pub(crate) fn visit(path: &Path, attempt: u64) -> std::io::Result<Vec<u8>> {
     let mut result = Vec::new();
-    let talk = UnixStream::connect(Path::new(&path)).and_then(|mut stream| {
-        writeln!(stream, "{}", task.attempt())?;
-        stream.read_to_end(&mut result)
-    });
-    talk.map(|_| result).map_err(|e| format!("{path}: {e}"))
+    let mut stream = UnixStream::connect(path)?;
+    writeln!(stream, "{attempt}")?;
+    stream.read_to_end(&mut result)?;
+    Ok(result)
 }

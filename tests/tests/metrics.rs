@@ -1,10 +1,14 @@
 //! Metrics counted in by many processes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use commonhold::Runtime;
-use commonhold::metrics::{HistogramSample, SampleValue};
+use commonhold::metrics::{HistogramSample, SampleValue, prometheus_text};
+use commonhold::workers::{Capacity, PoolOptions, Scheduler, Task};
+use commonhold_testing::exposition::{MISSION, lint, read};
+use commonhold_tests::stage::LIMIT;
 use commonhold_tests::{Process, Random, stage};
 
 /// What the roles counted, in all: things, the level, and sizes.
@@ -66,4 +70,39 @@ fn what_a_killed_process_counted_is_kept() {
     let there = runtime.space().participants();
     let me = std::process::id();
     assert!(there.iter().all(|p| p.identity.pid == me), "left behind: {there:?}");
+}
+
+#[test]
+fn a_pools_metrics_are_those_of_the_page_and_as_they_should_be() {
+    let page = include_str!("../../docs/metrics.md");
+    let (_, page) = page.split_once("\n## Of a worker pool\n").unwrap();
+    let (page, _) = page.split_once("\n## ").unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let mut told = BTreeMap::new();
+    for row in rows.map(|row| row.trim_start_matches("| ").split(" | ").collect::<Vec<_>>()) {
+        for name in row[0].split(", ") {
+            told.insert(name.trim_matches('`').to_owned(), row[1].to_owned());
+        }
+    }
+    let stage = stage!();
+    let capacity = Capacity { tasks: 64, pages: 128, workers: 8 };
+    let runtime = Runtime::open(stage.with_queue(&capacity)).unwrap();
+    runtime.guard("another").unwrap();
+    let without = read(&prometheus_text(&runtime.samples().unwrap())).unwrap();
+    let pool = stage.pool(&runtime, PoolOptions::new().workers(1..=1));
+    let scheduler = Scheduler::start(&pool).unwrap();
+    let task = |kind, with: &str| pool.submit(Task::new(kind, with)).unwrap().wait(LIMIT);
+    assert_eq!(task("double", "4").unwrap(), b"8");
+    task("error", "a \"word\"").unwrap_err();
+    task("exit", "").unwrap_err();
+    scheduler.stop(LIMIT).unwrap();
+    let text = prometheus_text(&runtime.samples().unwrap());
+    let families = read(&text).unwrap();
+    let none: [String; 0] = [];
+    assert_eq!(lint(&families, &MISSION), none, "{text}");
+    let is_new = |name: &String| without.iter().all(|family| family.name != *name);
+    let there: BTreeMap<_, _> =
+        families.into_iter().map(|f| (f.name, f.kind)).filter(|(name, _)| is_new(name)).collect();
+    assert_eq!(there, told);
+    pool.stop(LIMIT).unwrap();
 }

@@ -156,7 +156,7 @@ fn there_is_one_supervisor() {
 fn starting_and_stopping_leaves_nothing() {
     let stage = stage!();
     let runtime = Runtime::open(stage.with_queue(&SMALL)).unwrap();
-    let mut role = stage.role("start-stop", &["100"]);
+    let mut role = stage.role("start-stop", &["start", "100"]);
     let before = role.next_line().unwrap();
     assert_eq!(role.next_line().unwrap(), before, "after a hundred more");
     assert!(before.contains(" 0 children"), "{before}");

@@ -10,12 +10,15 @@ use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::names::{CounterCommand, IdsCommand};
 use crate::output::Output;
 use crate::read::{Dump, Get, Scan};
 use crate::replay::Replay;
 use crate::resonance::Resonance;
+use crate::serve::Serve;
+use crate::sigils::Sigils;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
@@ -74,10 +77,13 @@ pub(crate) enum Command {
     Top(Top),
     Metrics(Metrics),
     Workers(Workers),
+    Jobs(Jobs),
     Torture(Torture),
     Replay(Replay),
     Resonance(Resonance),
+    Sigils(Sigils),
     Cascade(Cascade),
+    Serve(Serve),
     Doctor(Doctor),
     Completions(Completions),
 }
@@ -131,10 +137,13 @@ impl Cli {
             Command::Top(c) => c.run(globals),
             Command::Metrics(c) => c.run(globals),
             Command::Workers(c) => c.run(globals),
+            Command::Jobs(c) => c.run(globals),
             Command::Torture(c) => c.run(globals),
             Command::Replay(c) => c.run(globals.segment(), globals.store()),
             Command::Resonance(c) => c.run(globals),
+            Command::Sigils(c) => c.run(globals),
             Command::Cascade(c) => c.run(),
+            Command::Serve(c) => c.run(globals),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),
         }

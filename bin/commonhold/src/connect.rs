@@ -44,13 +44,17 @@ fn given(option: Option<&str>) -> Option<&str> {
 impl Globals {
     /// The configuration: the file, and over it what the command line and the environment say.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        let file = match &self.config {
-            Some(file) => Some(file.as_path()),
-            None => Some(Path::new(CONFIG_FILE)).filter(|file| file.exists()),
-        };
-        let config = file.map(Config::from_file).transpose()?.unwrap_or_default();
+        let config = self.file().map(Config::from_file).transpose()?.unwrap_or_default();
         let store = given(self.store.as_deref());
         Ok(config.with_segment(given(self.segment.as_deref())).with_store(store))
+    }
+
+    /// The configuration's file, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.config {
+            Some(file) => Some(file),
+            None => Some(Path::new(CONFIG_FILE)).filter(|file| file.exists()),
+        }
     }
 
     /// The segment that was named by an option or the environment.

@@ -8,14 +8,17 @@ use commonhold::schema::Field;
 use commonhold::workers::{
     self, Capacity, PAGES, PAGES_MAX, TASKS, TASKS_MAX, WORKERS, WORKERS_MAX,
 };
-use commonhold::{Config, OpenError, TableConfig, admin};
+use commonhold::{Config, OpenError, Runtime, TableConfig, admin};
 use serde::Serialize;
 
-use crate::connect::Globals;
+use crate::connect::{Globals, open};
 use crate::failure::{Done, Failure};
 use crate::output::{Format, bytes_text, print_json, print_line};
 use crate::parse::duration;
 use crate::plan::{Plan, print_plan};
+
+/// The longest wait for the store, when a command adds its tables to a segment that is there.
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// Make a table, and the segment if it is not there
 ///
@@ -237,6 +240,19 @@ pub(crate) fn there(config: &Config) -> Result<Option<Catalogue>, Failure> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Opens the segment; makes it, or adds those of `tables` to it that it lacks. Sizes that somebody chose stay.
+pub(crate) fn open_or_create(config: Config, tables: &[TableConfig]) -> Result<Runtime, Failure> {
+    let there = there(&config)?;
+    let known = |name: &str| there.as_ref().is_some_and(|c| c.find(name).is_some());
+    let missing: Vec<_> = tables.iter().filter(|t| !known(t.name())).collect();
+    let adds = !missing.is_empty() && config.segment_path().exists();
+    let config = missing.into_iter().cloned().fold(config, Config::table);
+    if adds {
+        admin::create_tables(&config, DRAIN)?;
+    }
+    open(config)
 }
 
 /// A segment that is there keeps its store.

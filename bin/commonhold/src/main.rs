@@ -14,6 +14,7 @@ mod doctor;
 mod failure;
 mod follow;
 mod inspect;
+mod jobs;
 mod looks;
 mod metrics;
 mod names;
@@ -23,7 +24,9 @@ mod plan;
 mod read;
 mod replay;
 mod resonance;
+mod serve;
 mod show;
+mod sigils;
 mod signals;
 mod tables;
 mod top;
@@ -48,8 +51,7 @@ use output::note;
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(tell_panic));
     // Pools start this program as their worker: whatever any of its commands has done by workers is known here.
-    let kinds = Kinds::new().with(commonhold::systems::cascade::kind());
-    commonhold::workers::init(&kinds.with(commonhold_torture::workers::kind()));
+    commonhold::workers::init(&kinds().with(commonhold_torture::workers::kind()));
     if let Some(code) = worker() {
         return code;
     }
@@ -63,6 +65,11 @@ fn main() -> ExitCode {
         }
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// What worker processes of this program can do.
+fn kinds() -> Kinds {
+    Kinds::new().with(commonhold::systems::cascade::kind())
 }
 
 /// Runs as a worker of `torture` or `replay`, if this process was started as one; the exit code then.

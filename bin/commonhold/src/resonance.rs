@@ -7,18 +7,14 @@ use commonhold::systems::resonance::{
     Field, HarmonicPattern, NetworkError, NewNode, Node, ResonanceNetworks, Snapshot, Summary,
     table_configs,
 };
-use commonhold::{Config, Runtime, admin};
 use serde::Serialize;
 
 use crate::connect::{Globals, close, open};
-use crate::create::there;
+use crate::create::open_or_create;
 use crate::failure::{Done, Failure};
 use crate::output::{Output, print_json, print_line, print_table};
 use crate::parse::duration;
 use crate::signals::Signals;
-
-/// The longest wait for the store, when the tables are added to a segment that is there.
-const DRAIN: Duration = Duration::from_secs(60);
 
 /// Create, couple and move oscillators that many processes share
 ///
@@ -229,7 +225,7 @@ impl Resonance {
         let signals = if ticks { Some(Signals::catch()?) } else { None };
         let config = globals.config()?;
         let runtime = match self.action {
-            Action::Create { .. } => open_or_create(config)?,
+            Action::Create { .. } => open_or_create(config, &table_configs())?,
             _ => open(config)?,
         };
         let networks = ResonanceNetworks::open(&runtime)?.with_guard_wait(self.timeout);
@@ -396,17 +392,4 @@ fn print_patterns(out: &mut Output, patterns: &[HarmonicPattern]) -> Done {
         vec![p.ratio.clone(), format!("{:.6}", p.strength), members.join(" ")]
     };
     print_rows(out, &["pattern", "strength", "members"], patterns.iter().map(row).collect())
-}
-
-/// Opens the segment; makes it, or adds the tables to it, where they lack. Sizes that somebody chose stay.
-fn open_or_create(config: Config) -> Result<Runtime, Failure> {
-    let there = there(&config)?;
-    let known = |name: &str| there.as_ref().is_some_and(|c| c.find(name).is_some());
-    let missing: Vec<_> = table_configs().into_iter().filter(|t| !known(t.name())).collect();
-    let adds = !missing.is_empty() && config.segment_path().exists();
-    let config = missing.into_iter().fold(config, Config::table);
-    if adds {
-        admin::create_tables(&config, DRAIN)?;
-    }
-    open(config)
 }

@@ -5,6 +5,7 @@ mod common;
 
 use common::World;
 use commonhold::{Config, GuardOptions, Runtime};
+use commonhold_testing::exposition::{MISSION, lint, read};
 use serde_json::{Value, json};
 
 /// A program that counts something and holds a guard once.
@@ -63,8 +64,10 @@ fn inspect_and_top_show_guards_and_metrics() {
     world.ok(&["counter", "orders", "--add", "3"]);
     world.ok(&["ids", "nodes", "--count", "2"]);
     let text = world.ok(&["metrics"]);
-    assert!(text.contains("\ncommonhold_counter_value{counter=\"orders\"} 3\n"), "{text}");
+    assert!(text.contains("\ncommonhold_counters{counter=\"orders\"} 3\n"), "{text}");
     assert!(text.contains("\ncommonhold_ids_last{ids=\"nodes\"} 2\n"), "{text}");
+    let found = lint(&read(&text).unwrap(), &MISSION);
+    assert_eq!(found, ["took_ms: an abbreviated unit"], "but for what this test has named");
     let looks = world.json(&["inspect"]);
     let want = json!([{
         "name": "resonance", "holder_entry": null, "holder_pid": null, "number": 1,

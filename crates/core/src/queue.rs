@@ -8,6 +8,7 @@
 //! hot    supervisor   the same, for who looks after the workers
 //! hot    looks at     when the supervisor looks again, in nanoseconds of the monotonic clock; 0: there is none
 //! hot    grows        1: he may start another worker
+//! hot    succession   as `done`, for who stands by to look after the workers next
 //! warm   hints 0..4   one word a class: a bit says that one of its 64 groups of records may have one of that class
 //! ```
 //! **Hints**: who makes a record one of a class sets the bit of its group *after* the commit. Who looks for one clears
@@ -64,6 +65,7 @@ const DONE: usize = 1;
 const SUPERVISOR: usize = 2;
 const LOOKS_AT: usize = 3;
 const GROWS: usize = 4;
+const SUCCESSION: usize = 5;
 /// In `looks at`: the supervisor is just looking.
 const LOOKING: u64 = u64::MAX;
 
@@ -74,6 +76,8 @@ pub enum Bell {
     Done,
     /// The supervisor is to look.
     Supervisor,
+    /// There is another supervisor, or none.
+    Succession,
 }
 
 impl Bell {
@@ -81,6 +85,7 @@ impl Bell {
         match self {
             Self::Done => DONE,
             Self::Supervisor => SUPERVISOR,
+            Self::Succession => SUCCESSION,
         }
     }
 }

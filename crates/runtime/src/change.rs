@@ -170,6 +170,13 @@ impl Change {
         self.create = true;
         self
     }
+
+    /// Changes only a record that is there.
+    #[must_use]
+    pub fn without_create(mut self) -> Self {
+        self.create = false;
+        self
+    }
 }
 
 /// A change whose texts were read as values of the table.
@@ -212,8 +219,12 @@ impl Plan<'_> {
         }
     }
 
-    /// What the change makes of `values`, appended encoded to `next`.
-    pub(crate) fn apply(&self, mut values: Vec<Value>, next: &mut Vec<u8>) -> Result<(), Stop> {
+    /// What the change makes of `values`; appended encoded to `next` too.
+    pub(crate) fn apply(
+        &self,
+        mut values: Vec<Value>,
+        next: &mut Vec<u8>,
+    ) -> Result<Vec<Value>, Stop> {
         for (at, comparison, wanted) in &self.require {
             let Some(found) = values.get(*at) else { continue };
             if !holds(found, *comparison, wanted) {
@@ -244,11 +255,17 @@ impl Plan<'_> {
                 })?;
             }
         }
-        self.schema.encode(&values, next).map_err(|(at, error)| {
+        for value in &mut values {
+            if let Value::F64(number) = value {
+                *number += 0.0; // -0.0 is stored as 0.0
+            }
+        }
+        let encoded = self.schema.encode(&values, next).map_err(|(at, error)| {
             let field = self.field(at).to_owned();
             let (table, key) = (self.table.to_owned(), self.key.to_owned());
             Error::Field { table, key, error: FieldError { field, error } }.into()
-        })
+        });
+        encoded.map(|()| values)
     }
 }
 

@@ -16,6 +16,8 @@
 //! cells = 85536                      # versions that fit (default: what it takes)
 //! key_bytes = 48                     # the longest key
 //! ```
+//!
+//! A section `[serve]` is the daemon's: `commonhold serve` reads and checks it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,6 +59,21 @@ pub enum ConfigError {
     /// The tables do not fit together.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+}
+
+impl ConfigError {
+    /// A TOML error in one line, with its place in `text`, which was read from `path`.
+    #[must_use]
+    pub fn of_toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let place = error.span().map_or_else(String::new, |span| {
+            let before = text.get(..span.start).unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+            format!(":{line}:{column}")
+        });
+        let message = error.message().replace('\n', " ");
+        Self::Invalid { path: path.to_owned(), place, message }
+    }
 }
 
 /// A table as it is asked for.
@@ -273,7 +290,8 @@ impl Config {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-        let file: ConfigFile = toml::from_str(&text).map_err(|e| invalid(path, &text, &e))?;
+        let file: ConfigFile =
+            toml::from_str(&text).map_err(|e| ConfigError::of_toml(path, &text, &e))?;
         let mut config = file.into_config(path)?;
         // A relative store is beside the configuration, wherever the program was started.
         if let Some(relative) = config.store.as_deref().and_then(|s| s.strip_prefix("sqlite:")) {
@@ -300,6 +318,12 @@ impl Config {
     #[must_use]
     pub fn segment_name(&self) -> &str {
         self.segment.as_deref().unwrap_or(place::DEFAULT_SEGMENT)
+    }
+
+    /// Whether the segment goes with its creator.
+    #[must_use]
+    pub fn is_ephemeral(&self) -> bool {
+        self.ephemeral
     }
 
     /// The segment's file.
@@ -358,18 +382,6 @@ impl Config {
     }
 }
 
-/// A TOML error in one line, with its place.
-fn invalid(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let place = error.span().map_or_else(String::new, |span| {
-        let before = text.get(..span.start).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-        format!(":{line}:{column}")
-    });
-    let message = error.message().replace('\n', " ");
-    ConfigError::Invalid { path: path.to_owned(), place, message }
-}
-
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
@@ -382,6 +394,9 @@ struct ConfigFile {
     intents: Option<u32>,
     #[serde(default)]
     tables: BTreeMap<String, TableFile>,
+    /// The daemon's section, which the daemon reads.
+    #[serde(rename = "serve")]
+    _serve: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(serde::Deserialize)]
@@ -430,8 +445,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, ConfigError> {
-        let file: ConfigFile =
-            toml::from_str(text).map_err(|e| invalid(Path::new("c.toml"), text, &e))?;
+        let file: ConfigFile = toml::from_str(text)
+            .map_err(|e| ConfigError::of_toml(Path::new("c.toml"), text, &e))?;
         file.into_config(Path::new("c.toml"))
     }
 

@@ -19,6 +19,17 @@ pub struct DynamicTable<H: Borrow<Handle> = Handle> {
     schema: Schema,
 }
 
+/// What a change made of a record.
+#[derive(Debug)]
+pub struct Applied<'a> {
+    /// The commit.
+    pub commit: Commit<'a>,
+    /// The values that it committed, in schema order.
+    pub values: Vec<Value>,
+    /// Whether the record was not there before.
+    pub created: bool,
+}
+
 /// One state of a record: its values in schema order, and the version's marks.
 #[derive(Debug, Clone)]
 pub struct DynamicRecord {
@@ -104,12 +115,24 @@ impl<H: Borrow<Handle>> DynamicTable<H> {
         key: &str,
         change: &Change,
     ) -> Result<Commit<'_>, UpdateError<Box<Refusal>>> {
+        self.apply_whole(key, change).map(|applied| applied.commit)
+    }
+
+    /// As [`DynamicTable::apply`]; says also what was committed, and whether the record is new.
+    ///
+    /// # Errors
+    /// As [`DynamicTable::apply`].
+    pub fn apply_whole(
+        &self,
+        key: &str,
+        change: &Change,
+    ) -> Result<Applied<'_>, UpdateError<Box<Refusal>>> {
         let plan = self.plan(key, change)?;
-        let done = loop {
+        loop {
             if let Some(record) = self.handle().locate(self.position, key)?
-                && let Some(commit) = self.update(record, &plan).map_err(unstop)?
+                && let Some(applied) = self.update(record, &plan).map_err(unstop)?
             {
-                break commit;
+                return Ok(applied);
             }
             plan.check_version(0).map_err(unstop)?;
             if !change.create {
@@ -118,26 +141,30 @@ impl<H: Borrow<Handle>> DynamicTable<H> {
             }
             let zero = self.schema.fields().iter().map(|f| Value::zero(f.ty)).collect();
             let mut payload = Vec::new();
-            plan.apply(zero, &mut payload).map_err(unstop)?;
+            let values = plan.apply(zero, &mut payload).map_err(unstop)?;
             if let Inserted::Committed(committed) =
                 self.handle().insert(self.position, key, &payload)?
             {
-                break Commit::new(committed, self.handle());
+                let commit = Commit::new(committed, self.handle());
+                return Ok(Applied { commit, values, created: true });
             }
-        };
-        Ok(done)
+        }
     }
 
-    fn update(&self, record: RecordRef, plan: &Plan<'_>) -> Result<Option<Commit<'_>>, Stop> {
+    fn update(&self, record: RecordRef, plan: &Plan<'_>) -> Result<Option<Applied<'_>>, Stop> {
+        let mut values = Vec::new();
         let step = |seen: &Snapshot, next: &mut Vec<u8>| {
             plan.check_version(seen.version)?;
-            plan.apply(self.record(seen)?.values, next)
+            values = plan.apply(self.record(seen)?.values, next)?;
+            Ok(())
         };
-        match self.handle().update_seen(self.position, record, step) {
-            Ok(committed) => Ok(committed.map(|c| Commit::new(c, self.handle()))),
-            Err(UpdateError::Refused(stop)) => Err(stop),
-            Err(UpdateError::Failed(e)) => Err(e.into()),
-        }
+        let committed = match self.handle().update_seen(self.position, record, step) {
+            Ok(committed) => committed,
+            Err(UpdateError::Refused(stop)) => return Err(stop),
+            Err(UpdateError::Failed(e)) => return Err(e.into()),
+        };
+        let commit = committed.map(|committed| Commit::new(committed, self.handle()));
+        Ok(commit.map(|commit| Applied { commit, values, created: false }))
     }
 
     /// Deletes `key`, if `if_version` is none or its version.

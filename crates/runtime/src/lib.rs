@@ -32,7 +32,7 @@ pub use commonhold_derive::Record;
 pub use change::{Change, Refusal};
 pub use config::{Config, ConfigError, TableConfig};
 pub use counter::Counter;
-pub use dynamic::DynamicTable;
+pub use dynamic::{Applied, DynamicTable};
 pub use guard::{Changes, Guard, GuardOptions, Held};
 pub use ids::Ids;
 pub use metrics::{Gauge, Histogram, MetricCounter, Metrics};

@@ -352,6 +352,28 @@ impl<T: Record, H: Borrow<Handle>> Table<T, H> {
         Ok(self.commit(committed))
     }
 
+    /// Deletes `key` if `doomed` says so of its state: it is decided on the very version that the deletion replaces,
+    /// so what somebody changed since is judged anew. `None` when the record stays. `doomed` may run several times.
+    ///
+    /// # Errors
+    /// As [`Table::delete`]; [`Error::Corrupt`].
+    pub fn delete_if(
+        &self,
+        key: &str,
+        mut doomed: impl FnMut(&T) -> bool,
+    ) -> Result<Option<Commit<'_>>, Error> {
+        let allow = |seen: &Snapshot| match decode(seen) {
+            Ok(state) if doomed(&state) => Ok(()),
+            Ok(_) => Err(None),
+            Err(damage) => Err(Some(damage)),
+        };
+        match self.handle().delete(self.position, key, allow) {
+            Ok(committed) => Ok(Some(self.commit(committed))),
+            Err(UpdateError::Refused(None)) => Ok(None),
+            Err(UpdateError::Refused(Some(e)) | UpdateError::Failed(e)) => Err(e),
+        }
+    }
+
     /// Visits every record, in no order and at no single instant.
     ///
     /// # Errors

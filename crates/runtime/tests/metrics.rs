@@ -1,22 +1,12 @@
 //! The text of metrics, read back by a strict reader of the format.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use commonhold_runtime::metrics::prometheus_text;
 use commonhold_runtime::{Config, Error, GuardOptions, Metrics, Runtime, TableConfig};
-
-/// A name with its labels, sorted.
-type Key = (String, BTreeMap<String, String>);
-
-/// A family as it was read.
-#[derive(Debug)]
-struct Family {
-    kind: String,
-    help: String,
-    samples: Vec<(Key, f64)>,
-}
+use commonhold_testing::exposition::{self, Family, Sample};
 
 fn runtime() -> Runtime {
     let config = Config::ephemeral().participants(8).table(TableConfig::new("orders", &["n:i64"]));
@@ -24,113 +14,23 @@ fn runtime() -> Runtime {
     Runtime::open(config.without_steward()).unwrap()
 }
 
-fn is_name(name: &str) -> bool {
-    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    first && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// `\\`, `\n` and, in labels, `\"`; nothing else may stand behind a backslash.
-fn unescape(text: &str, quotes: bool) -> String {
-    let mut plain = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        plain.push(match c {
-            '\\' => match chars.next().unwrap() {
-                'n' => '\n',
-                '\\' => '\\',
-                '"' if quotes => '"',
-                other => panic!("\\{other} in {text:?}"),
-            },
-            '"' if quotes => panic!("a bare quote in {text:?}"),
-            c => c,
-        });
-    }
-    plain
-}
-
-/// `name{label="value",…} number`
-fn read_sample(line: &str) -> (Key, f64) {
-    let (series, number) = line.rsplit_once(' ').unwrap();
-    let (name, labels) = match series.split_once('{') {
-        Some((name, labels)) => (name, labels.strip_suffix('}').unwrap()),
-        None => (series, ""),
-    };
-    assert!(is_name(name), "{line}");
-    let mut found = BTreeMap::new();
-    let mut rest = labels;
-    while !rest.is_empty() {
-        let (label, behind) = rest.split_once("=\"").unwrap();
-        assert!(is_name(label), "{line}");
-        // The first quote that no backslash hides.
-        let mut hidden = false;
-        let end = behind.char_indices().find(|(_, c)| {
-            let ends = *c == '"' && !hidden;
-            hidden = *c == '\\' && !hidden;
-            ends
-        });
-        let end = end.unwrap().0;
-        let twice = found.insert(label.to_owned(), unescape(&behind[..end], true));
-        assert_eq!(twice, None, "{line}");
-        rest = &behind[end + 1..];
-        assert!(rest.is_empty() || rest.strip_prefix(',').is_some_and(|r| !r.is_empty()), "{line}");
-        rest = rest.strip_prefix(',').unwrap_or(rest);
-    }
-    let number = match number {
-        "+Inf" => f64::INFINITY,
-        "-Inf" => f64::NEG_INFINITY,
-        "NaN" => f64::NAN,
-        number => number.parse().unwrap(),
-    };
-    ((name.to_owned(), found), number)
-}
-
-/// Reads the text: each family once, its help and type first, its samples together, none twice.
+/// The families by name; the text is as it should be.
 fn read(text: &str) -> BTreeMap<String, Family> {
-    assert!(text.ends_with('\n'));
-    let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    let mut seen = BTreeSet::new();
-    let mut lines = text.lines().peekable();
-    while let Some(line) = lines.next() {
-        let (name, help) = line.strip_prefix("# HELP ").unwrap().split_once(' ').unwrap();
-        let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).unwrap();
-        let mut samples = Vec::new();
-        while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
-            let (key, number) = read_sample(line);
-            assert!(seen.insert(key.clone()), "{line} twice");
-            let ending = key.0.strip_prefix(name).unwrap();
-            let endings: &[&str] = match kind {
-                "counter" | "gauge" => &[""],
-                "histogram" => &["_bucket", "_sum", "_count"],
-                other => panic!("{other}"),
-            };
-            assert!(endings.contains(&ending), "{line}");
-            samples.push((key, number));
-        }
-        assert!(!samples.is_empty(), "{name}");
-        let family = Family { kind: kind.to_owned(), help: unescape(help, false), samples };
-        assert!(families.insert(name.to_owned(), family).is_none(), "{name} twice");
-    }
-    families
+    let families = exposition::read(text).unwrap();
+    let none: [String; 0] = [];
+    assert_eq!(exposition::lint(&families, &exposition::MISSION), none, "{text}");
+    families.into_iter().map(|family| (family.name.clone(), family)).collect()
 }
 
-/// The buckets rise to the count, at rising bounds; they, and the number of buckets.
-fn check_histogram(family: &Family, labels: &BTreeMap<String, String>) -> (u64, f64, usize) {
-    let name = family.samples[0].0.0.strip_suffix("_bucket").unwrap();
-    let of = |ending: &str| {
-        let key = (format!("{name}{ending}"), labels.clone());
-        family.samples.iter().find(|s| s.0 == key).unwrap().1
+/// A histogram's count, sum, and number of buckets.
+fn histogram(family: &Family, labels: &BTreeMap<String, String>) -> (f64, f64, usize) {
+    let named = |ending: &str, sample: &&Sample| {
+        sample.name.strip_prefix(family.name.as_str()) == Some(ending)
+            && labels.iter().all(|(name, value)| sample.labels.get(name) == Some(value))
     };
-    let (mut last, mut below, mut buckets) = (f64::NEG_INFINITY, 0.0, 0);
-    for ((name, labelled), count) in &family.samples {
-        let mut own = labelled.clone();
-        let Some(bound) = own.remove("le").filter(|_| own == *labels) else { continue };
-        let bound: f64 = bound.parse().unwrap();
-        assert!(name.ends_with("_bucket") && bound > last && *count >= below, "{name} {bound}");
-        (last, below, buckets) = (bound, *count, buckets + 1);
-    }
-    assert_eq!(last, f64::INFINITY);
-    assert_eq!(below, of("_count"));
-    (below as u64, of("_sum"), buckets)
+    let one = |ending| family.samples.iter().find(|s| named(ending, s)).unwrap().value;
+    let buckets = family.samples.iter().filter(|s| named("_bucket", s)).count();
+    (one("_count"), one("_sum"), buckets)
 }
 
 #[test]
@@ -161,8 +61,8 @@ fn what_was_counted_is_read_back_from_the_text() {
     let none = BTreeMap::new();
     let label = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
     let value = |name: &str, labels: &BTreeMap<String, String>| {
-        let found = families[name].samples.iter().find(|s| s.0.1 == *labels);
-        found.unwrap_or_else(|| panic!("{name} {labels:?}")).1
+        let found = families[name].samples.iter().find(|s| s.labels == *labels);
+        found.unwrap_or_else(|| panic!("{name} {labels:?}")).value
     };
     assert_eq!(families["sigil_gc_sweep_total"].help, "Sweeps \\ done,\nin all.");
     assert_eq!(families["sigil_gc_sweep_total"].kind, "counter");
@@ -177,8 +77,8 @@ fn what_was_counted_is_read_back_from_the_text() {
     assert_eq!(value("commonhold_records", &label("table", "orders")), 0.0);
     assert_eq!(value("commonhold_participants_limit", &none), 8.0);
     let took = &families["resonance_worker_task_duration_ms"];
-    assert_eq!(check_histogram(took, &label("kind", "cascade")), (5, 70_011.0, 28));
-    assert_eq!(check_histogram(took, &label("kind", "tick")), (0, 0.0, 28));
+    assert_eq!(histogram(took, &label("kind", "cascade")), (5.0, 70_011.0, 28));
+    assert_eq!(histogram(took, &label("kind", "tick")), (0.0, 0.0, 28));
 }
 
 #[test]
@@ -205,7 +105,7 @@ fn a_guards_metrics_are_what_was_waited() {
     let by_hand: Duration = waited.iter().sum();
     assert!(waited.iter().all(|waited| !waited.is_zero()));
     let families = read(&prometheus_text(&runtime.samples().unwrap()));
-    let value = |name: &str| families[name].samples[0].1;
+    let value = |name: &str| families[name].samples[0].value;
     assert_eq!(value("resonance_mutex_contention_total"), f64::from(WAITERS));
     assert_eq!(value("resonance_mutex_wait_time_ms"), by_hand.as_nanos() as f64 / 1e6);
     assert_eq!(value("commonhold_guard_acquisitions_total"), f64::from(WAITERS + 1));

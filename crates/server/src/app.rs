@@ -1,13 +1,16 @@
 //! What all requests share: the segment, the worker pool, and the desk where participants are lent.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use commonhold::systems::resonance::{GUARD, METRICS_PREFIX, ResonanceNetworks};
+use commonhold::systems::sigils::SigilIdentity;
 use commonhold::workers::Pool;
-use commonhold::{Error, Runtime};
+use commonhold::{Error, Guard, GuardOptions, Runtime};
 
 use crate::desk::Desk;
+use crate::openapi;
 
 /// What the routes work with; the daemon starts it and stops it again.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub struct Parts {
     pub runtime: Arc<Runtime>,
     /// The worker pool, if the segment has the tables of a queue.
     pub pool: Option<Pool>,
+    /// The sigils, if the segment has their tables.
+    pub sigils: Option<SigilIdentity>,
     /// Limits.
     pub options: AppOptions,
 }
@@ -33,6 +38,8 @@ pub struct AppOptions {
     pub task_wait: Duration,
     /// How many requests may wait at once, each in a thread of its own; the next is told to come again.
     pub waiting: usize,
+    /// The most bytes of a body.
+    pub body_bytes: usize,
     /// Whether requests need a bearer token: the OpenAPI document says so.
     pub needs_token: bool,
 }
@@ -45,6 +52,7 @@ impl Default for AppOptions {
             durable_wait_max: Duration::from_secs(60),
             task_wait: Duration::from_secs(25),
             waiting: 64,
+            body_bytes: 1 << 20,
             needs_token: false,
         }
     }
@@ -55,17 +63,26 @@ impl Default for AppOptions {
 pub struct App {
     desk: Arc<Desk>,
     pool: RwLock<Option<Pool>>,
+    sigils: Option<SigilIdentity>,
     options: AppOptions,
     ready: AtomicBool,
+    document: OnceLock<String>,
 }
 
 impl App {
     /// Takes the parts; it is not ready yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { runtime, pool, options } = parts;
+        let Parts { runtime, pool, sigils, options } = parts;
         let desk = Arc::new(Desk::new(runtime, options.room_wait, options.waiting));
-        Self { desk, pool: RwLock::new(pool), options, ready: AtomicBool::new(false) }
+        // The metrics of the guard are there before somebody takes it; without room for them there are none.
+        let _ = desk.with(|handle| {
+            let options = GuardOptions::new().metrics(METRICS_PREFIX);
+            Guard::new(handle, GUARD, &options).map(drop)
+        });
+        let _ = desk.with(|handle| ResonanceNetworks::new(handle).map(drop));
+        let (pool, ready) = (RwLock::new(pool), AtomicBool::new(false));
+        Self { desk, pool, sigils, options, ready, document: OnceLock::new() }
     }
 
     /// The segment.
@@ -91,9 +108,23 @@ impl App {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
     }
 
+    /// The sigils; `None` when the segment lacks their tables.
+    #[must_use]
+    pub fn sigils(&self) -> Option<&SigilIdentity> {
+        self.sigils.as_ref()
+    }
+
     /// Takes the worker pool out, to stop it. Requests that need one are told that there is none from now on.
     pub fn take_pool(&self) -> Option<Pool> {
         self.pool.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The OpenAPI document of this daemon and its tables, as JSON.
+    pub fn document(&self) -> &str {
+        self.document.get_or_init(|| {
+            let document = openapi::document(self.runtime().catalogue(), self.options.needs_token);
+            document.to_string()
+        })
     }
 
     /// Whether `/readyz` says yes.

@@ -2,18 +2,55 @@
 //!
 //! A request that need not wait is done at once on the thread that runs it, by a participant that waits for no room.
 //! What has to wait (for room in a full table, for the store) is done on a blocking thread; how many may wait at
-//! once is bounded, and who comes then is told to come again.
+//! once is bounded, and who comes then waits for a thread first, and is told to come again when none was free in time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use commonhold::{Error, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::problem::{Kind, Problem};
 
 /// So many participants are kept for the next who needs one.
 const IDLE_HANDLES: usize = 16;
+
+/// Why something was not done through a participant.
+#[derive(Debug)]
+pub enum Stop {
+    /// There is no room, or the store has to be waited for; who waits may get it done.
+    Wait(Error),
+    /// It cannot be done.
+    Problem(Problem),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Full { .. } | Error::IntentFull { .. } | Error::Timeout { .. } => {
+                Self::Wait(error)
+            }
+            other => Self::Problem(other.into()),
+        }
+    }
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Stop> for Problem {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            // What was waited for did not come: room, or the store.
+            Stop::Wait(error) => Self::new(Kind::Unavailable, error.to_string()).retry_after(1),
+            Stop::Problem(problem) => problem,
+        }
+    }
+}
 
 /// Lends participants.
 pub struct Desk {
@@ -74,28 +111,41 @@ impl Desk {
         done
     }
 
-    /// Works on a blocking thread, where it may wait, through a participant of its own.
+    /// Works at once; if that finds no room, again on a blocking thread, where it waits for room.
     ///
     /// # Errors
-    /// What `work` returns; [`Kind::Unavailable`] when too many wait already.
+    /// What `work` returns; [`Kind::Unavailable`] when there was no room, or too many wait for it.
+    pub async fn work<R: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Fn(&Handle) -> Result<R, Stop> + Send + 'static,
+    ) -> Result<R, Problem> {
+        match self.with(&work) {
+            Err(Stop::Wait(_)) => self.waiting(work).await,
+            other => Ok(other?),
+        }
+    }
+
+    /// Works on a blocking thread, where it may wait.
+    ///
+    /// # Errors
+    /// As [`Desk::work`].
     pub async fn waiting<R: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Handle) -> Result<R, Problem> + Send + 'static,
+        work: impl FnOnce(&Handle) -> Result<R, Stop> + Send + 'static,
     ) -> Result<R, Problem> {
-        let desk = Arc::clone(self);
-        let room_wait = self.room_wait;
-        self.blocking(move || desk.lend(room_wait, work)).await
+        let (desk, room_wait) = (Arc::clone(self), self.room_wait);
+        self.blocking(move || Ok(desk.lend(room_wait, work)?)).await
     }
 
     /// Works on a blocking thread.
     ///
     /// # Errors
-    /// What `work` returns; [`Kind::Unavailable`] when too many wait already.
+    /// What `work` returns; [`Kind::Unavailable`] when too many wait for too long.
     pub async fn blocking<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<R, Problem> + Send + 'static,
     ) -> Result<R, Problem> {
-        let permit = self.permit()?;
+        let permit = self.permit().await?;
         let thread = tokio::task::spawn_blocking(move || {
             let done = work();
             drop(permit);
@@ -110,8 +160,9 @@ impl Desk {
         }
     }
 
-    fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| {
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let permit = timeout(self.room_wait, Arc::clone(&self.waiting).acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(|| {
             let detail = "too many requests wait for room or for the store; try again";
             Problem::new(Kind::Unavailable, detail).retry_after(1)
         })

@@ -5,6 +5,7 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHE
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -146,14 +147,25 @@ pub struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A problem as JSON.
-#[derive(Debug, Serialize)]
-struct ProblemJson<'a> {
+/// What went wrong with a request (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemJson<'a> {
+    /// Which kind it is, for programs.
+    #[schema(example = "urn:commonhold:problem:unprocessable")]
     r#type: String,
+    /// Which kind it is, for people.
+    #[schema(example = "a value is not what is asked for")]
     title: &'a str,
+    /// The status.
+    #[schema(example = 422)]
     status: u16,
+    /// What, where, what to do: one line.
+    #[schema(example = "/fields/n: found a string; give a whole number")]
     detail: &'a str,
+    /// The place: a JSON pointer into the body, or the name of a parameter or header.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/fields/n")]
     field: Option<&'a str>,
 }
 
@@ -169,6 +181,12 @@ impl Problem {
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
+    }
+
+    /// The place in the request, if it was named.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        self.field.as_deref()
     }
 
     /// Says after how many seconds it may be tried again.
@@ -246,9 +264,8 @@ impl From<commonhold::Error> for Problem {
         let detail = error.to_string();
         match error {
             E::UnknownTable { .. } | E::NotFound { .. } => Self::new(Kind::NotFound, detail),
-            E::UnknownField { .. } | E::BadKey { .. } | E::Field { .. } => {
-                Self::new(Kind::Unprocessable, detail)
-            }
+            E::BadKey { .. } => Self::new(Kind::BadRequest, detail).field("key"),
+            E::UnknownField { .. } | E::Field { .. } => Self::new(Kind::Unprocessable, detail),
             E::Exists { .. } | E::Guarded { .. } | E::CounterOverflow { .. } => {
                 Self::new(Kind::Conflict, detail)
             }

@@ -119,6 +119,14 @@ pub fn with_customers(config: Config) -> Config {
 }
 
 impl<H: Borrow<Handle>> Customers<H> {
+    /// The customers of a segment, through `handle`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`]; [`Error::Schema`] when somebody else's table has the name.
+    pub fn new(handle: H) -> Result<Self, Error> {
+        Ok(Self { table: Table::new(handle, TABLE)? })
+    }
+
     /// The customers' table, for everything else.
     #[must_use]
     pub fn table(&self) -> &Table<Customer, H> {

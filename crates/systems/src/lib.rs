@@ -10,3 +10,4 @@ pub mod concepts;
 pub mod customers;
 pub mod replay;
 pub mod resonance;
+pub mod sigils;

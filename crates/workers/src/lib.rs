@@ -33,6 +33,7 @@
 
 mod error;
 mod figures;
+pub mod jobs;
 mod kinds;
 mod metrics;
 mod pool;

@@ -18,7 +18,7 @@ use crate::kinds::Kinds;
 use crate::queue::{Queue, Refused, Shape, Submission};
 use crate::reactor::Reactor;
 use crate::records::{PAGES, PAYLOAD_BYTES_MAX, TaskId};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Entry, Office, Supervisor};
 use crate::task::{Task, TaskHandle};
 use crate::worker::is_worker;
 
@@ -211,14 +211,38 @@ impl Pool {
     /// # Errors
     /// [`PoolError`]; [`PoolError::Supervised`] when somebody does already.
     pub fn start(runtime: &Runtime, kinds: Kinds, options: PoolOptions) -> Result<Self, PoolError> {
+        Self::supervised(runtime, kinds, options, Entry::Start)
+    }
+
+    /// Like [`Pool::start`] when nobody supervises. While another process does, this one submits to its queue and stands
+    /// by: it takes over, with its own workers and options, as soon as that one has stopped or is dead. [`Pool::stop`] and
+    /// dropping end that too.
+    ///
+    /// # Errors
+    /// [`PoolError`], but not [`PoolError::Supervised`].
+    pub fn stand_by(
+        runtime: &Runtime,
+        kinds: Kinds,
+        options: PoolOptions,
+    ) -> Result<Self, PoolError> {
+        Self::supervised(runtime, kinds, options, Entry::StandBy)
+    }
+
+    fn supervised(
+        runtime: &Runtime,
+        kinds: Kinds,
+        options: PoolOptions,
+        entry: Entry,
+    ) -> Result<Self, PoolError> {
         if is_worker() {
             return Err(PoolError::InWorker);
         }
-        let path = runtime.path().ok_or(PoolError::NoName)?.display().to_string();
+        let segment = runtime.path().ok_or(PoolError::NoName)?.display().to_string();
         let mut pool = Self::attach(runtime, kinds)?;
         options.check(pool.shared.shape.workers.count())?;
-        let shape = pool.shared.shape.clone();
-        pool.supervisor = Some(Supervisor::start(&pool.shared.space, shape, options, path)?);
+        let (space, shape) = (Arc::clone(&pool.shared.space), pool.shared.shape.clone());
+        let office = Office { space, shape, options, segment };
+        pool.supervisor = Some(Supervisor::start(office, entry)?);
         Ok(pool)
     }
 
@@ -244,6 +268,12 @@ impl Pool {
 
     pub(crate) fn kinds(&self) -> &Kinds {
         &self.shared.kinds
+    }
+
+    /// Whether this pool supervises the workers just now; one that stands by may from the next moment on.
+    #[must_use]
+    pub fn supervises(&self) -> bool {
+        self.supervisor.as_ref().is_some_and(Supervisor::supervises)
     }
 
     /// How many tasks there is room for in all.
@@ -357,7 +387,7 @@ impl Pool {
     }
 
     /// Ends the workers, each after the task that it has; after `limit` they are killed, and their tasks wait. Tasks
-    /// that wait go on waiting, for the next supervisor.
+    /// that wait go on waiting, for the next supervisor. Who only stands by does so no more.
     ///
     /// # Errors
     /// [`PoolError::TimedOut`] when some were killed.

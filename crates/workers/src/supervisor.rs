@@ -1,6 +1,7 @@
 //! The supervisor: one thread of one process, which starts workers and looks after them and their tasks.
 //!
-//! **One at a time**: it holds the guard `workers` as long as it runs; the kernel says when a holder is dead.
+//! **One at a time**: it holds the guard `workers` as long as it runs; the kernel says when a holder is dead. Others may
+//! stand by (office.rs) and take the guard then.
 //!
 //! **Deaths** are learnt from pidfds, so at once. A worker's task is touched only when its death is proved: then the
 //! task waits again, or has failed. Workers end with their supervisor (PDEATHSIG, and a look at the parent before the
@@ -15,28 +16,29 @@
 
 mod child;
 mod look;
+mod office;
 mod staff;
 mod voice;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use commonhold_os::fork;
-use commonhold_os::process::Liveness;
+use commonhold_os::process::{Identity, Liveness, Pidfd};
+use commonhold_runtime::Error;
 use commonhold_runtime::core::queue::Bell;
 use commonhold_runtime::core::space::Space;
-use commonhold_runtime::{Error, Guard, GuardOptions, Handle};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::PoolError;
-use crate::pool::{PoolOptions, SUPERVISOR};
-use crate::queue::{Queue, Shape};
+use crate::queue::Shape;
 use look::Warden;
+pub(crate) use office::Office;
 
 /// The longest time between two looks at all tasks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -55,6 +57,17 @@ struct Control {
     /// Until when workers may finish; set when they are to stop.
     stop: Mutex<Option<Instant>>,
     ended: AtomicBool,
+    /// Whether it has the guard; before that it stands by.
+    supervises: AtomicBool,
+}
+
+/// How a process comes to supervise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// At once; an error when another one does.
+    Start,
+    /// When no other does.
+    StandBy,
 }
 
 /// The threads of a supervisor.
@@ -79,6 +92,11 @@ impl Control {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What it listens to.
+    fn bell(&self) -> Bell {
+        if self.supervises.load(Ordering::SeqCst) { Bell::Supervisor } else { Bell::Succession }
+    }
+
     fn wake(&self) {
         // Fails only when it has been rung 2^64 times already.
         let _ = self.event.write(1);
@@ -90,28 +108,29 @@ fn system(what: &'static str, error: impl Into<std::io::Error>) -> PoolError {
 }
 
 impl Supervisor {
-    /// Takes the guard and starts the least workers; returns when that is done.
-    pub(crate) fn start(
-        space: &Arc<Space>,
-        shape: Shape,
-        options: PoolOptions,
-        segment: String,
-    ) -> Result<Self, PoolError> {
+    /// Takes the guard and starts the least workers; returns when that is done. Who stands by returns also when somebody
+    /// else has the guard.
+    pub(crate) fn start(office: Office, entry: Entry) -> Result<Self, PoolError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_value_and_flags(0, flags)
             .map_err(|e| system("make an eventfd for the supervisor", e))?;
-        let control = Control { event, stop: Mutex::new(None), ended: AtomicBool::new(false) };
-        let control = Arc::new(control);
+        let control = Arc::new(Control {
+            event,
+            stop: Mutex::new(None),
+            ended: AtomicBool::new(false),
+            supervises: AtomicBool::new(false),
+        });
+        let (space, shape) = (Arc::clone(&office.space), office.shape.clone());
         let (report, started) = sync_channel(1);
         let thread = {
-            let (space, shape, control) = (Arc::clone(space), shape.clone(), Arc::clone(&control));
-            let work = move || supervise(&space, shape, &options, &segment, &control, &report);
+            let control = Arc::clone(&control);
+            let work = move || office.hold(entry, &control, &report);
             let named = std::thread::Builder::new().name("commonhold-pool".to_owned());
             named.spawn(work).map_err(|e| system("start the supervisor's thread", e))?
         };
         let mut supervisor = Self {
             control,
-            space: Arc::clone(space),
+            space,
             shape,
             generation: fork::generation(),
             thread: Some(thread),
@@ -126,20 +145,28 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// The thread that turns rings of the queue's bell, which processes share, into events of this one.
+    pub(crate) fn supervises(&self) -> bool {
+        self.generation == fork::generation() && self.control.supervises.load(Ordering::Acquire)
+    }
+
+    /// The thread that turns rings of the queue's bells, which processes share, into events of this one.
     fn listen(&self) -> Result<JoinHandle<()>, PoolError> {
         let (control, space) = (Arc::clone(&self.control), Arc::clone(&self.space));
         let queue = self.shape.queue_words().clone();
         let listen = move || {
-            while let Ok(heard) = space.listen_bell(&queue, Bell::Supervisor) {
-                // Who ends this rings after he has said so.
+            let mut bell = control.bell();
+            while let Ok(heard) = space.listen_bell(&queue, bell) {
+                // Who ends this, or has it listen to the other one, rings after he has said so.
                 if control.ended.load(Ordering::Acquire) {
                     break;
                 }
-                control.wake();
-                if space.sleep_bell(&queue, Bell::Supervisor, heard, LOOK_EVERY).is_err() {
-                    break;
+                if bell == control.bell() {
+                    control.wake();
+                    if space.sleep_bell(&queue, bell, heard, LOOK_EVERY).is_err() {
+                        break;
+                    }
                 }
+                bell = control.bell();
             }
         };
         let named = std::thread::Builder::new().name("commonhold-bell".to_owned());
@@ -171,7 +198,9 @@ impl Supervisor {
         let ended = self.join();
         self.control.ended.store(true, Ordering::Release);
         // In a segment that is cut nobody sleeps.
-        let _ = self.space.ring_bell(self.shape.queue_words(), Bell::Supervisor);
+        for bell in [Bell::Supervisor, Bell::Succession] {
+            let _ = self.space.ring_bell(self.shape.queue_words(), bell);
+        }
         if let Some(listener) = self.listener.take() {
             let _ = listener.join();
         }
@@ -198,48 +227,19 @@ impl Drop for Supervisor {
     }
 }
 
-/// The supervisor's thread; how many workers were killed in the end.
-fn supervise(
-    space: &Arc<Space>,
-    shape: Shape,
-    options: &PoolOptions,
-    segment: &str,
-    control: &Control,
-    report: &SyncSender<()>,
-) -> Result<u32, PoolError> {
-    let handle = Handle::open(space)?;
-    let guard = Guard::new(&handle, SUPERVISOR, &GuardOptions::new())?;
-    let queue = Queue::new(Handle::open(space)?, shape);
-    let section = || -> Result<u32, PoolError> {
-        let mut warden = Warden::new(&queue, options, segment)?;
-        warden.take_over(LEFT_OVER)?;
-        warden.grow()?;
-        let _ = report.send(());
-        let kept = keep(&mut warden, control);
-        if let Err(error) = &kept {
-            warden.voice.say_once(&format!("workers are not looked after any more: {error}"));
-        }
-        let killed = warden.end(control.until().filter(|_| kept.is_ok()));
-        kept?;
-        killed
-    };
-    // A holder that is just dying is waited for, one that lives is not.
-    let limit = if holder(space, SUPERVISOR)?.is_some() { Duration::ZERO } else { TAKE_OVER };
-    match guard.with_within(limit, |_| section()) {
-        Ok(done) => done,
-        Err(Error::Timeout { .. }) => {
-            let pid = holder(space, SUPERVISOR)?.unwrap_or_default();
-            Err(PoolError::Supervised { pid })
-        }
-        Err(e) => Err(e.into()),
-    }
-}
-
 /// The living process that holds a guard.
 pub(crate) fn holder(space: &Space, name: &str) -> Result<Option<u32>, Error> {
+    Ok(living_holder(space, name)?.map(|(holder, _)| holder.pid))
+}
+
+/// The same, and what its end can be waited for by.
+fn living_holder(space: &Space, name: &str) -> Result<Option<(Identity, Option<Pidfd>)>, Error> {
     let guard = space.guards()?.into_iter().find(|guard| guard.name == name);
     let holder = guard.and_then(|g| g.holder).and_then(|entry| space.identity_of(entry));
-    Ok(holder.filter(|h| h.find().0 != Liveness::Dead).map(|h| h.pid))
+    Ok(holder.and_then(|holder| match holder.find() {
+        (Liveness::Dead, _) => None,
+        (_, pidfd) => Some((holder, pidfd)),
+    }))
 }
 
 /// Runs until it is to stop, or the segment is cut. What goes wrong otherwise (no room for so long, a damaged record, no

@@ -5,6 +5,7 @@ mod churn;
 mod count;
 mod forks;
 mod guarded;
+mod jobs;
 mod life;
 mod names;
 mod pools;
@@ -57,6 +58,9 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "hold" => churn::hold(segment, rest),
         "inherited" => adverse::inherited(segment),
         "leave" => pools::leave(segment, rest),
+        "jobs" => jobs::run(segment, rest),
+        "jobs-again" => jobs::again(segment, rest),
+        "jobs-fork" => jobs::forks(segment),
         "look" => guarded::look(segment),
         "orphan" => forks::orphan(segment),
         "plan" => guarded::plan(segment, rest),
@@ -64,6 +68,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "reaped" => adverse::reaped(segment),
         "press" => pools::press(segment, rest),
         "relay" => guarded::relay(segment, rest),
+        "stand-by" => pools::stand_by(segment, rest),
         "start-stop" => pools::start_stop(segment, rest),
         "reload" => schedule::reload(segment, rest),
         "schedule" => schedule::schedule(segment, rest),

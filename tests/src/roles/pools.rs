@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use commonhold::Runtime;
-use commonhold::workers::{Pool, PoolOptions, Task, TaskError};
+use commonhold::workers::{Pool, PoolError, PoolOptions, Task, TaskError};
 
 use super::{Ended, attach, say, told};
 use crate::stage::LIMIT;
@@ -23,6 +23,19 @@ pub(super) fn supervise(segment: &str, args: &[&str]) -> Ended {
         }
     };
     say("ready");
+    told();
+    pool.stop(LIMIT)?;
+    Ok(())
+}
+
+/// Supervises so many workers when nobody else does, until it is told anything; says `supervises` or `stands` at first.
+pub(super) fn stand_by(segment: &str, args: &[&str]) -> Ended {
+    let [workers] = args[..] else { return Err("stand-by: arguments".into()) };
+    let workers = workers.parse()?;
+    let runtime = attach(segment, true)?;
+    let options = PoolOptions::new().workers(workers..=workers);
+    let pool = Pool::stand_by(&runtime, kinds(), options)?;
+    say(if pool.supervises() { "supervises" } else { "stands" });
     told();
     pool.stop(LIMIT)?;
     Ok(())
@@ -100,12 +113,21 @@ fn take(sent: Option<Sent>) -> Result<u64, Box<dyn std::error::Error>> {
     if task.wait(LIMIT)? == bytes { Ok(1) } else { Err("another's result".into()) }
 }
 
-/// Starts and stops a pool so many times, and says what of this process was there before and after that.
+/// How the role `start-stop` begins.
+type Begin = fn(&Runtime) -> Result<Pool, PoolError>;
+
+/// Starts (or stands by) and stops a pool so many times, and says what of this process was there before and after that.
 pub(super) fn start_stop(segment: &str, args: &[&str]) -> Ended {
-    let [times] = args[..] else { return Err("start-stop: arguments".into()) };
+    let (begin, times): (Begin, _) = match args {
+        ["start", times] => (|r| Pool::start(r, kinds(), PoolOptions::new().workers(1..=1)), times),
+        ["stand-by", times] => {
+            (|r| Pool::stand_by(r, kinds(), PoolOptions::new().workers(1..=1)), times)
+        }
+        _ => return Err("start-stop: arguments".into()),
+    };
     let runtime = attach(segment, false)?;
     let once = |limit: Duration| -> Ended {
-        let pool = Pool::start(&runtime, kinds(), PoolOptions::new().workers(1..=1))?;
+        let pool = begin(&runtime)?;
         if limit.is_zero() {
             drop(pool);
         } else {

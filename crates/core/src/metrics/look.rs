@@ -35,7 +35,7 @@ const BUILT_IN: [(&str, &str); 22] = [
     ("commonhold_guard_wait_seconds_total", "Time waited for the guard, all together."),
     ("commonhold_guard_held", "1 when somebody holds the guard."),
     ("commonhold_guard_waiters", "Participants that sleep for the guard."),
-    ("commonhold_counter_value", "Value of the named counter."),
+    ("commonhold_counters", "Value of the named counter."),
     ("commonhold_ids_last", "The last id that the allocator gave out."),
 ];
 
@@ -129,7 +129,7 @@ impl Space {
             match name.kind {
                 NameKind::Counter => {
                     let value = self.counter_value(&name)? as f64;
-                    gathered.gauge("commonhold_counter_value", &[("counter", &name.name)], value);
+                    gathered.gauge("commonhold_counters", &[("counter", &name.name)], value);
                 }
                 NameKind::Ids => {
                     let last = self.last_id(&name)? as f64;
