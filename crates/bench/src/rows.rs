@@ -1,6 +1,7 @@
 //! The rows of the targets.
 
 mod durable;
+mod file;
 mod growth;
 mod guards;
 mod hot;
@@ -32,4 +33,5 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (12, guards::guards),
     (13, pool::pools),
     (14, lag::coordinator),
+    (17, file::alone),
 ];

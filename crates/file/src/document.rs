@@ -1,22 +1,28 @@
-//! A JSON or JSONC text, and changing it so that what was not changed keeps its form: comments, order, indentation,
-//! line ends, numbers as they were written.
+//! A JSON or JSONC text and its value.
 //!
-//! The updater changes an ordinary [`Value`]; the difference to the value before is then made in the concrete syntax
-//! tree (`jsonc-parser`), place by place. Of a name that stands twice in an object the last one counts, as in most
-//! readers, and is the one that is changed; both go when it is removed.
+//! Comments and trailing commas are allowed, and nothing else that some parsers let through. Of a name that stands twice
+//! in an object the last one counts, as in most readers. What a [`Value`] cannot hold is not valid, and is told with
+//! its place; nothing is read as something else.
 
-use jsonc_parser::ParseOptions;
-use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
-use serde_json::Value;
+use jsonc_parser::ast::Value as Node;
+use jsonc_parser::common::Ranged;
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+use serde_json::{Map, Number, Value};
+
+use crate::edit;
 
 /// What some editors put before a text in UTF-8.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
+/// Values within values, as deep as the parser goes: an object counts twice.
+const DEPTH_MAX: usize = 500;
 
 /// A text that was parsed.
 #[derive(Debug)]
-pub(crate) struct Document {
-    root: CstRootNode,
+pub(crate) struct Document<'a> {
+    /// Without a mark before it.
+    text: &'a str,
     mark: bool,
+    root: Option<Node<'a>>,
 }
 
 /// Where a text is not valid, and why.
@@ -27,7 +33,6 @@ pub(crate) struct Invalid {
     pub(crate) why: String,
 }
 
-/// JSON with comments and trailing commas, and nothing else that some parsers let through.
 fn options() -> ParseOptions {
     ParseOptions {
         allow_comments: true,
@@ -43,43 +48,85 @@ fn options() -> ParseOptions {
     }
 }
 
-impl Document {
+impl<'a> Document<'a> {
     /// Parses a text. An empty one, or one of comments alone, is a document without a value.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, Invalid> {
+    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, Invalid> {
         let text = std::str::from_utf8(text).map_err(|e| not_utf8(text, &e))?;
         let (mark, text) = match text.strip_prefix(BYTE_ORDER_MARK) {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let root = CstRootNode::parse(text, &options()).map_err(|e| Invalid {
+        let parsed = parse_to_ast(text, &CollectOptions::default(), &options());
+        let parsed = parsed.map_err(|e| Invalid {
             line: e.line_display(),
             column: e.column_display(),
             why: lower(&e.kind().to_string()),
         })?;
-        Ok(Self { root, mark })
+        Ok(Self { text, mark, root: parsed.value })
     }
 
     /// The value; none when there is no value in it.
     pub(crate) fn value(&self) -> Result<Option<Value>, Invalid> {
-        if self.root.value().is_none() {
-            return Ok(None);
-        }
-        let why = "a number in it is out of range, or a string is not one".to_owned();
-        self.root.to_serde_value().map(Some).ok_or(Invalid { line: 1, column: 1, why })
+        self.root.as_ref().map(|root| self.value_of(root)).transpose()
     }
 
-    /// Makes the text one of `new`, where `old` is its value now.
-    pub(crate) fn change(&self, old: Option<&Value>, new: &Value) {
-        match (self.root.value(), old) {
-            (Some(node), Some(old)) => change(&node, old, new),
-            _ => self.root.set_value(input(new)),
+    fn value_of(&self, node: &Node<'_>) -> Result<Value, Invalid> {
+        Ok(match node {
+            Node::NullKeyword(_) => Value::Null,
+            Node::BooleanLit(literal) => Value::Bool(literal.value),
+            Node::StringLit(literal) => Value::String(literal.value.to_string()),
+            Node::NumberLit(literal) => {
+                let number = literal.value.parse::<Number>();
+                Value::Number(
+                    number.map_err(|_| self.not_a_number(literal.start(), literal.value))?,
+                )
+            }
+            Node::Array(array) => {
+                let values = array.elements.iter().map(|node| self.value_of(node));
+                Value::Array(values.collect::<Result<_, _>>()?)
+            }
+            Node::Object(object) => {
+                let mut values = Map::with_capacity(object.properties.len());
+                for property in &object.properties {
+                    let value = self.value_of(&property.value)?;
+                    values.insert(property.name.as_str().to_owned(), value);
+                }
+                Value::Object(values)
+            }
+        })
+    }
+
+    fn not_a_number(&self, at: usize, number: &str) -> Invalid {
+        let before = self.text.get(..at).unwrap_or_default();
+        let (line, column) = place(before.as_bytes());
+        Invalid {
+            line,
+            column,
+            why: format!("the number {number} is out of range or badly written"),
         }
     }
 
-    /// The text.
-    pub(crate) fn text(&self) -> Vec<u8> {
+    /// The text with `new` as its value, where `old` is the value now. What was not changed keeps its form: comments,
+    /// order, indentation, line ends, numbers as they were written.
+    pub(crate) fn changed(&self, old: Option<&Value>, new: &Value) -> Result<Vec<u8>, String> {
+        if is_deeper(new, DEPTH_MAX) {
+            let objects = DEPTH_MAX / 2;
+            return Err(format!(
+                "the new value is nested deeper than {objects} objects or {DEPTH_MAX} arrays"
+            ));
+        }
+        let text = edit::changed(self.text, self.root.as_ref(), old, new);
         let mark = if self.mark { BYTE_ORDER_MARK } else { "" };
-        format!("{mark}{}", self.root).into_bytes()
+        Ok([mark.as_bytes(), text.as_bytes()].concat())
+    }
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let Some(left) = levels.checked_sub(1 + usize::from(value.is_object())) else { return true };
+    match value {
+        Value::Array(values) => values.iter().any(|value| is_deeper(value, left)),
+        Value::Object(values) => values.values().any(|value| is_deeper(value, left)),
+        _ => false,
     }
 }
 
@@ -88,108 +135,14 @@ fn lower(text: &str) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
-fn not_utf8(text: &[u8], error: &std::str::Utf8Error) -> Invalid {
-    let before = text.get(..error.valid_up_to()).unwrap_or_default();
+/// Line and column behind `before`, both from 1.
+fn place(before: &[u8]) -> (usize, usize) {
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    let column = String::from_utf8_lossy(last).chars().count() + 1;
+    (line, String::from_utf8_lossy(last).chars().count() + 1)
+}
+
+fn not_utf8(text: &[u8], error: &std::str::Utf8Error) -> Invalid {
+    let (line, column) = place(text.get(..error.valid_up_to()).unwrap_or_default());
     Invalid { line, column, why: "not UTF-8".to_owned() }
-}
-
-/// Changes what stands at `node`, whose value is `old`.
-fn change(node: &CstNode, old: &Value, new: &Value) {
-    if old == new {
-        return;
-    }
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            if let Some(object) = node.as_object() {
-                return change_object(&object, old, new);
-            }
-        }
-        (Value::Array(old), Value::Array(new)) => {
-            if let Some(array) = node.as_array() {
-                return change_array(&array, old, new);
-            }
-        }
-        _ => {}
-    }
-    replace(node, new);
-}
-
-fn replace(node: &CstNode, new: &Value) {
-    let new = input(new);
-    let node = node.clone();
-    // What can stand as a value; the others are never met.
-    if let Some(object) = node.as_object() {
-        object.replace_with(new);
-    } else if let Some(array) = node.as_array() {
-        array.replace_with(new);
-    } else if let Some(string) = node.as_string_lit() {
-        string.replace_with(new);
-    } else if let Some(number) = node.as_number_lit() {
-        number.replace_with(new);
-    } else if let Some(boolean) = node.as_boolean_lit() {
-        boolean.replace_with(new);
-    } else if let Some(null) = node.as_null_keyword() {
-        null.replace_with(new);
-    }
-}
-
-type Map = serde_json::Map<String, Value>;
-
-fn change_object(object: &CstObject, old: &Map, new: &Map) {
-    let named = |name: &str| {
-        let all = object.properties().into_iter();
-        all.filter(|prop| prop.decoded_name().as_deref() == Some(name)).collect::<Vec<CstObjectProp>>()
-    };
-    for name in old.keys().filter(|name| !new.contains_key(*name)) {
-        named(name).into_iter().for_each(CstObjectProp::remove);
-    }
-    for (name, new) in new {
-        match (old.get(name), named(name).pop()) {
-            (Some(old), Some(prop)) => {
-                if let Some(value) = prop.value() {
-                    change(&value, old, new);
-                }
-            }
-            _ => {
-                object.append(name, input(new));
-            }
-        }
-    }
-}
-
-fn change_array(array: &CstArray, old: &[Value], new: &[Value]) {
-    let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-    let (old, new) = (old.get(same..).unwrap_or_default(), new.get(same..).unwrap_or_default());
-    let behind = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
-    let (old, new) = (
-        old.get(..old.len() - behind).unwrap_or_default(),
-        new.get(..new.len() - behind).unwrap_or_default(),
-    );
-    let nodes: Vec<CstNode> = array.elements().into_iter().skip(same).take(old.len()).collect();
-    for ((node, old), new) in nodes.iter().zip(old).zip(new) {
-        change(node, old, new);
-    }
-    for node in nodes.into_iter().skip(new.len()) {
-        node.remove();
-    }
-    for (at, value) in new.iter().enumerate().skip(old.len()) {
-        array.insert(same + at, input(value));
-    }
-}
-
-fn input(value: &Value) -> CstInputValue {
-    match value {
-        Value::Null => CstInputValue::Null,
-        Value::Bool(value) => CstInputValue::Bool(*value),
-        Value::Number(value) => CstInputValue::Number(value.to_string()),
-        Value::String(value) => CstInputValue::String(value.clone()),
-        Value::Array(values) => CstInputValue::Array(values.iter().map(input).collect()),
-        Value::Object(values) => {
-            let named = values.iter().map(|(name, value)| (name.clone(), input(value)));
-            CstInputValue::Object(named.collect())
-        }
-    }
 }

@@ -56,7 +56,7 @@ pub enum FileError {
     #[error(
         "{}:{line}:{column}: {why}; it was left as it is{}",
         path.display(),
-        backup.as_ref().map(|b| format!(", and the last valid version is {}", b.display())).unwrap_or_default()
+        backup.as_ref().map(|b| format!(", and the version before the last update is {}", b.display())).unwrap_or_default()
     )]
     Invalid {
         /// The file.
@@ -67,7 +67,7 @@ pub enum FileError {
         column: usize,
         /// What is wrong there.
         why: String,
-        /// The last valid version, if there is one.
+        /// The version before the last update, if there is one.
         backup: Option<PathBuf>,
     },
     /// The file is not one that can be replaced.

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod document;
+mod edit;
 mod error;
 mod lock;
 mod merge;

@@ -19,7 +19,7 @@
 //! **Sources**: open(2) `O_TMPFILE`, link(2), fcntl(2) "Open file description locks", pidfd_open(2).
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -27,11 +27,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use commonhold_os::OsError;
-use commonhold_os::lock::{LockFile, Mode, Probe, probe};
+use commonhold_os::lock::{LockFile, Mode, Probe, folder_of};
 use commonhold_os::process::Pidfd;
 use commonhold_os::random::{hex, uuid};
 
 use nix::errno::Errno;
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC,
+    TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+};
 
 use crate::error::LockError;
 use crate::owner::{Owner, Standing};
@@ -41,6 +45,8 @@ use crate::wait::{Backoff, Patience};
 const TOKEN: &str = ".stale-";
 /// What says that a file system has no unnamed files.
 const NO_UNNAMED_FILES: [Errno; 3] = [Errno::EOPNOTSUPP, Errno::EISDIR, Errno::EINVAL];
+/// What the name of a lock file ends with that is not published yet, where it has to have a name.
+const UNPUBLISHED: &str = ".new";
 /// Others may read who holds it.
 const LOCK_MODE: u32 = 0o644;
 /// The most bytes of a lock file that are read.
@@ -125,7 +131,7 @@ impl FileLock {
     /// Whether the lock file is still this one: somebody may have removed it by hand.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.kernel.is_current()
+        self.kernel.is_ours() && self.kernel.is_current()
     }
 }
 
@@ -140,7 +146,7 @@ impl AsFd for FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         // In a forked child the lock is the parent's.
-        if self.kernel.is_ours() && self.is_held() {
+        if self.is_held() {
             // Left behind it would be stale, and somebody's to remove.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -154,13 +160,17 @@ fn publish(path: &Path) -> Result<Option<(Owner, LockFile)>, LockError> {
         return Ok(None);
     }
     let (file, temporary) = unpublished(path)?;
-    let made = (|| {
+    let made = (|| -> Result<_, OsError> {
         let owner = Owner::current()?;
         // On a file system without locks what is known of the owner's process has to do.
         let _ = file.try_lock(0, Mode::Exclusive);
         let written = file.file().write_all(&owner.line());
         written.map_err(|e| OsError::new("write", path, e))?;
-        Ok::<_, OsError>(file.publish()?.then_some(owner))
+        match file.publish() {
+            // Somebody swept it away: as if the lock had been somebody's.
+            Err(e) if temporary.is_some() && e.is_not_found() => Ok(None),
+            published => Ok(published?.then_some(owner)),
+        }
     })();
     if let Some(temporary) = temporary {
         let _ = std::fs::remove_file(temporary);
@@ -173,18 +183,44 @@ fn unpublished(path: &Path) -> Result<(LockFile, Option<PathBuf>), LockError> {
     match LockFile::unpublished(path, LOCK_MODE) {
         Ok(file) => Ok((file, None)),
         Err(e) if NO_UNNAMED_FILES.iter().any(|errno| e.is(*errno as i32)) => {
-            let temporary = temporary(path, &hex(&uuid()));
+            let nonce = uuid();
+            if nonce.first().is_some_and(|byte| byte % 16 == 0) {
+                sweep(path);
+            }
+            let temporary = hidden(path, &hex(&nonce), UNPUBLISHED);
             Ok((LockFile::unpublished_at(&temporary, path, LOCK_MODE)?, Some(temporary)))
         }
         Err(e) => Err(e.into()),
     }
 }
 
+/// Removes what was left by those who died before they had the lock. Who only slept for so long finds his file gone, and
+/// makes another one.
+fn sweep(lock: &Path) {
+    const OLD: Duration = Duration::from_secs(60);
+    let prefix = format!(".{}.", lock.file_name().unwrap_or_default().to_string_lossy());
+    let Ok(entries) = std::fs::read_dir(folder_of(lock)) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(&prefix) && name.ends_with(UNPUBLISHED));
+        let old = |meta: std::fs::Metadata| meta.modified().ok()?.elapsed().ok();
+        if ours && entry.metadata().ok().and_then(old).is_some_and(|age| age > OLD) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// The temporary file of the owner with this nonce.
 fn temporary(lock: &Path, nonce: &str) -> PathBuf {
+    hidden(lock, nonce, ".tmp")
+}
+
+fn hidden(lock: &Path, nonce: &str, ending: &str) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(lock.file_name().unwrap_or_default());
-    name.push(format!(".{nonce}.tmp"));
+    name.push(format!(".{nonce}{ending}"));
     lock.with_file_name(name)
 }
 
@@ -196,6 +232,10 @@ fn look(path: &Path) -> Result<Seen, LockError> {
     let mut file = match opened {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Seen::Gone),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            let who = "another user's process, who lets nobody read it".to_owned();
+            return Ok(Seen::Held { who, pidfd: None });
+        }
         Err(e) => return Err(OsError::new("read", path, e).into()),
     };
     let meta = file.metadata().map_err(|e| OsError::new("look at", path, e))?;
@@ -203,7 +243,7 @@ fn look(path: &Path) -> Result<Seen, LockError> {
         return Err(LockError::Foreign { lock: path.to_owned() });
     }
     // Before it is read: who gives it up meanwhile removes it, and is gone at the next look.
-    let locked = probe(&file, 0);
+    let locked = seam::probe(&file);
     let mut text = Vec::new();
     let read = Read::by_ref(&mut file).take(LOCK_BYTES_MAX).read_to_end(&mut text);
     read.map_err(|e| OsError::new("read", path, e))?;
@@ -212,13 +252,28 @@ fn look(path: &Path) -> Result<Seen, LockError> {
     };
     let who = owner.to_string();
     let nonce = owner.nonce.clone();
-    Ok(match (locked, owner.standing()) {
+    Ok(match (locked, owner.standing(locked == Probe::Free && is_local(&file))) {
         (Probe::Free | Probe::Unsupported, Standing::Dead) => Seen::Stale { nonce, who },
         // Another container of this machine: here the kernel's locks are true.
         (Probe::Free, Standing::Unknown) if owner.is_of_this_boot() => Seen::Stale { nonce, who },
         (_, Standing::Alive(pidfd)) => Seen::Held { who, pidfd },
         _ => Seen::Held { who, pidfd: None },
     })
+}
+
+/// File systems that one kernel alone has mounted: there a lock that it calls free had an owner who is dead, also when he
+/// names another boot (the last one, or a container's own).
+const LOCAL: [FsType; 6] = [
+    EXT4_SUPER_MAGIC,
+    XFS_SUPER_MAGIC,
+    BTRFS_SUPER_MAGIC,
+    F2FS_SUPER_MAGIC,
+    TMPFS_MAGIC,
+    OVERLAYFS_SUPER_MAGIC,
+];
+
+fn is_local(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|system| LOCAL.contains(&system.filesystem_type()))
 }
 
 /// A lock file without an owner: all that a loss of power leaves of one is an empty file, older than this boot. Anything
@@ -230,7 +285,7 @@ fn judge_unreadable(
     text: &[u8],
 ) -> Result<Seen, LockError> {
     let blank = text.iter().all(|byte| *byte == 0);
-    if locked != Probe::Held && blank && meta.ctime() < boot_time() {
+    if locked != Probe::Held && blank && meta.ctime() < seam::boot_time() {
         let nonce = blank_nonce(meta);
         return Ok(Seen::Stale { nonce, who: "a process before the last start".to_owned() });
     }
@@ -241,13 +296,6 @@ fn judge_unreadable(
 /// Tells one blank lock file from another.
 fn blank_nonce(meta: &std::fs::Metadata) -> String {
     format!("{:x}{:x}{:x}", meta.dev(), meta.ino(), meta.ctime())
-}
-
-/// When the machine was started, in seconds since 1970; 0 when that is not known.
-fn boot_time() -> i64 {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = stat.lines().find_map(|line| line.strip_prefix("btime "));
-    line.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Removes the lock file with this nonce, whose owner is dead; true when it was this process that did.
@@ -271,3 +319,38 @@ fn remove_stale(path: &Path, nonce: &str, patience: &Patience) -> Result<bool, L
     drop(token);
     Ok(still)
 }
+
+/// What the kernel says, and what tests put in its place: file systems without locks or with locks that lie, a boot.
+mod seam {
+    use std::fs::File;
+
+    use commonhold_os::lock::Probe;
+
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static PROBE: std::cell::Cell<Option<Probe>> = const { std::cell::Cell::new(None) };
+        pub(super) static BOOT: std::cell::Cell<Option<i64>> = const { std::cell::Cell::new(None) };
+    }
+
+    pub(super) fn probe(file: &File) -> Probe {
+        #[cfg(test)]
+        if let Some(planted) = PROBE.get() {
+            return planted;
+        }
+        commonhold_os::lock::probe(file, 0)
+    }
+
+    /// When the machine was started, in seconds since 1970; 0 when that is not known.
+    pub(super) fn boot_time() -> i64 {
+        #[cfg(test)]
+        if let Some(planted) = BOOT.get() {
+            return planted;
+        }
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = stat.lines().find_map(|line| line.strip_prefix("btime "));
+        line.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

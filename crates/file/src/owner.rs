@@ -3,11 +3,14 @@
 //! Only the kernel's word counts, never a time: a paused owner keeps his lock, a dead one loses it at once. The time
 //! in the file is for people.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 
 use commonhold_os::clock::wall_micros;
 use commonhold_os::process::{Identity, Liveness, Pidfd, boot_id};
 use commonhold_os::random::{hex, uuid};
+use commonhold_os::{OsError, fork};
 use serde::{Deserialize, Serialize};
 
 /// The owner of a lock, as one line of JSON in the lock file.
@@ -46,21 +49,57 @@ pub(crate) enum Standing {
     Unknown,
 }
 
-impl Owner {
-    /// This process, taking a lock now.
-    pub(crate) fn current() -> Result<Self, commonhold_os::OsError> {
-        let me = Identity::current()?;
-        Ok(Self {
-            pid: me.pid,
-            start_ticks: me.start_ticks,
-            pidfd_inode: me.pidfd_inode,
-            pid_namespace: me.pid_namespace,
-            boot: hex(&boot_id()),
+/// What this process writes into its locks. It is found out once for each thread and each process that is forked.
+#[derive(Debug, Clone)]
+struct Me {
+    generation: u64,
+    identity: Identity,
+    boot: String,
+    host: String,
+    machine: String,
+    program: String,
+}
+
+thread_local! {
+    // No lock that a forked child might find taken.
+    static ME: RefCell<Option<Rc<Me>>> = const { RefCell::new(None) };
+}
+
+impl Me {
+    fn get() -> Result<Rc<Self>, OsError> {
+        let generation = fork::generation();
+        let known = ME.with_borrow(Clone::clone);
+        if let Some(me) = known.filter(|me| me.generation == generation) {
+            return Ok(me);
+        }
+        let me = Rc::new(Self {
+            generation,
+            identity: Identity::current()?,
+            boot: boot(),
             host: host(),
             machine: machine(),
+            program: program(),
+        });
+        ME.set(Some(Rc::clone(&me)));
+        Ok(me)
+    }
+}
+
+impl Owner {
+    /// This process, taking a lock now.
+    pub(crate) fn current() -> Result<Self, OsError> {
+        let me = Me::get()?;
+        Ok(Self {
+            pid: me.identity.pid,
+            start_ticks: me.identity.start_ticks,
+            pidfd_inode: me.identity.pidfd_inode,
+            pid_namespace: me.identity.pid_namespace,
+            boot: me.boot.clone(),
+            host: me.host.clone(),
+            machine: me.machine.clone(),
             taken_at: wall_micros(),
             nonce: hex(&uuid()),
-            program: program(),
+            program: me.program.clone(),
         })
     }
 
@@ -80,10 +119,16 @@ impl Owner {
         line
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        if !self.is_of_this_boot() {
-            let same = !self.machine.is_empty() && self.machine == machine();
-            return if same && self.host == host() { Standing::Dead } else { Standing::Unknown };
+    /// What is known of him; `free`: the kernel calls his lock free, on a file system that no other machine has.
+    pub(crate) fn standing(&self, free: bool) -> Standing {
+        let Ok(me) = Me::get() else { return Standing::Unknown };
+        if self.boot.is_empty() || me.boot.is_empty() {
+            return Standing::Unknown;
+        }
+        if self.boot != me.boot {
+            let same =
+                !self.machine.is_empty() && self.machine == me.machine && self.host == me.host;
+            return if free || same { Standing::Dead } else { Standing::Unknown };
         }
         let identity = Identity {
             pid: self.pid,
@@ -100,15 +145,22 @@ impl Owner {
 
     /// Whether it is a process of this kernel, maybe in another container.
     pub(crate) fn is_of_this_boot(&self) -> bool {
-        self.boot == hex(&boot_id())
+        Me::get().is_ok_and(|me| !me.boot.is_empty() && self.boot == me.boot)
     }
 }
 
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "process {} ({})", self.pid, self.program)?;
-        if self.host != host() { write!(f, " on {}", self.host) } else { Ok(()) }
+        let here = Me::get().is_ok_and(|me| me.host == self.host);
+        if here { Ok(()) } else { write!(f, " on {}", self.host) }
     }
+}
+
+/// The boot as text; empty when it is not known.
+fn boot() -> String {
+    let id = boot_id();
+    if id == [0; 16] { String::new() } else { hex(&id) }
 }
 
 fn host() -> String {

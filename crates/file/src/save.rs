@@ -1,22 +1,29 @@
 //! Reading a file whole, and replacing it whole: temporary file, fsync, rename, fsync of the folder.
 //!
+//! **The rename** is an exchange of the new version and the old one where the file system can do it. So what was replaced
+//! is still in hand afterwards: it becomes the backup, and if it is not the version that was read, somebody changed the
+//! file in the last microseconds, and his change is merged instead of lost.
+//!
 //! **Crash**: until the rename the file is the old one, from then on the new one, each whole; after the folder's fsync
 //! that holds of a loss of power too. Killed in between, a temporary file is left, which the next who saves removes.
 //!
-//! **What is kept**: mode, owner and group (as far as we may set them), extended attributes are not. A symbolic link
+//! **What is kept**: mode, owner and group (as far as we may set them); extended attributes are not. A symbolic link
 //! stays: what it leads to is replaced. A file with several names would be torn apart, and is written as a new one with
-//! this name alone; the other names keep the old text.
+//! this name alone; the other names keep the old text. Who may not write a file may not replace it either.
 //!
-//! **Sources**: rename(2), fsync(2), fchown(2).
+//! **Sources**: renameat2(2), fsync(2), fchown(2).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use commonhold_os::OsError;
 use commonhold_os::lock::folder_of;
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat2};
+use nix::unistd::{AccessFlags, faccessat};
 
 use crate::error::FileError;
 
@@ -38,7 +45,22 @@ pub(crate) struct Loaded {
     pub(crate) stamp: Option<Stamp>,
 }
 
+impl Loaded {
+    /// Whether it was changed in the last second and ends in the middle, or is empty.
+    pub(crate) fn is_torn(&self) -> bool {
+        let text = self.text.trim_ascii();
+        let begins = text.is_empty() || text.starts_with(b"{") || text.starts_with(b"[");
+        let ends = text.ends_with(b"}") || text.ends_with(b"]");
+        begins && !ends && self.stamp.is_some_and(|stamp| stamp.is_fresh())
+    }
+}
+
 impl Stamp {
+    fn is_fresh(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        now.cast_signed().abs_diff(self.modified.0) <= 1
+    }
+
     fn of(meta: &std::fs::Metadata) -> Self {
         Self {
             device: meta.dev(),
@@ -47,6 +69,11 @@ impl Stamp {
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
         }
+    }
+
+    /// Whether it is the same version under another name: a rename changes the time of the last change.
+    pub(crate) fn is_renamed(&self, other: &Self) -> bool {
+        Self { changed: other.changed, ..*self } == *other
     }
 
     /// The version that is there now.
@@ -114,6 +141,14 @@ pub(crate) fn load(path: &Path, limit: u64) -> Result<Loaded, FileError> {
     Ok(Loaded { text, stamp: Some(stamp) })
 }
 
+/// Whether we may write the file: who may not shall not replace it either, though its folder would let him.
+pub(crate) fn may_write(path: &Path) -> Result<(), OsError> {
+    match faccessat(AT_FDCWD, path, AccessFlags::W_OK, AtFlags::AT_EACCESS) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(OsError::from(("write", path, errno))),
+    }
+}
+
 /// A new version of a file, written and synced beside it, without its name.
 #[derive(Debug)]
 pub(crate) struct Draft {
@@ -145,13 +180,88 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Gives it the name: this is the moment of the change.
-    pub(crate) fn place(mut self) -> Result<(), OsError> {
+    /// Gives it the name: this is the moment of the change. What it replaced becomes `backup`; it goes if there is none.
+    pub(crate) fn place(
+        mut self,
+        seen: Option<&Stamp>,
+        backup: Option<&Path>,
+    ) -> Result<Placed, OsError> {
+        let Some(seen) = seen else {
+            return self.place_new();
+        };
+        if let Err(errno) = exchange(&self.temporary, &self.path) {
+            if !NO_EXCHANGE.contains(&errno) {
+                return Err(OsError::from(("replace", self.path.as_path(), errno)));
+            }
+            return self.place_over(backup);
+        }
+        self.placed = true;
+        let kept = backup.filter(|backup| std::fs::rename(&self.temporary, backup).is_ok());
+        let replaced = Stamp::now(kept.unwrap_or(&self.temporary))?;
+        let placed = match replaced {
+            Some(replaced) if !replaced.is_renamed(seen) => {
+                let by = kept.unwrap_or(&self.temporary);
+                let text = std::fs::read(by).map_err(|e| OsError::new("read", by, e))?;
+                Placed::Over(Loaded { text, stamp: None })
+            }
+            _ => Placed::Well,
+        };
+        if kept.is_none() {
+            // Who removes our lock as stale would do it, too.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+        sync_folder(&self.path)?;
+        Ok(placed)
+    }
+
+    /// Gives it a name that nobody has.
+    fn place_new(mut self) -> Result<Placed, OsError> {
+        let exclusive = RenameFlags::RENAME_NOREPLACE;
+        match renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, &self.path, exclusive) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => return Ok(Placed::Taken),
+            Err(errno) if NO_EXCHANGE.contains(&errno) => {
+                let renamed = std::fs::rename(&self.temporary, &self.path);
+                renamed.map_err(|e| OsError::new("name", &self.path, e))?;
+            }
+            Err(errno) => return Err(OsError::from(("name", self.path.as_path(), errno))),
+        }
+        self.placed = true;
+        sync_folder(&self.path)?;
+        Ok(Placed::Well)
+    }
+
+    /// Replaces the file on a file system that cannot exchange.
+    fn place_over(mut self, backup: Option<&Path>) -> Result<Placed, OsError> {
+        if let Some(backup) = backup {
+            // The backup is a second name of the version that is replaced next.
+            let _ = std::fs::remove_file(backup);
+            let _ = std::fs::hard_link(&self.path, backup);
+        }
         let renamed = std::fs::rename(&self.temporary, &self.path);
         renamed.map_err(|e| OsError::new("replace", &self.path, e))?;
         self.placed = true;
-        sync_folder(&self.path)
+        sync_folder(&self.path)?;
+        Ok(Placed::Well)
     }
+}
+
+/// What happened when a draft was placed.
+#[derive(Debug)]
+pub(crate) enum Placed {
+    /// It replaced the version that was read.
+    Well,
+    /// Somebody made the file at the last moment; nothing was done.
+    Taken,
+    /// It replaced another version, which somebody made at the last moment: this one.
+    Over(Loaded),
+}
+
+/// What says that a file system cannot exchange two files, or that one of them is not there.
+const NO_EXCHANGE: [Errno; 4] = [Errno::EINVAL, Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::ENOENT];
+
+fn exchange(one: &Path, other: &Path) -> Result<(), Errno> {
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
 }
 
 impl Drop for Draft {
@@ -171,6 +281,7 @@ fn keep(file: &File, old: &std::fs::Metadata) -> io::Result<()> {
             .or_else(|_| std::os::unix::fs::fchown(file, None, Some(old.gid())));
         if given.is_err() {
             // The group is another one: what it might do everybody may.
+            mode &= 0o777;
             mode &= !0o070 | ((mode & 0o007) << 3);
         }
     }

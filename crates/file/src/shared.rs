@@ -3,14 +3,15 @@
 //! **Update**: take the lock; load; let the updater change the value; write the new text beside the file and sync it;
 //! look whether the file is still the version that was loaded; rename; sync the folder; give the lock up. Who changes
 //! the file without the lock in between is met at the look: the two changes are merged ([`Merge`]), on the version that
-//! he made, and it is written and looked at again. Only a change between that look and the rename, some microseconds,
-//! by a program that takes no lock, cannot be seen.
+//! he made, and it is written and looked at again. What he changes between that look and the rename is in what the rename
+//! gives back, and merged too (save.rs).
 //!
 //! **Crash**: the file is the old or the new one, whole (save.rs); the lock is free (lock.rs).
 
 mod alone;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -18,13 +19,17 @@ use crate::document::{Document, Invalid};
 use crate::error::{FileError, LockError, UpdateError};
 use crate::lock::{FileLock, Waited};
 use crate::merge::Merge;
-use crate::save::{Draft, Loaded, Stamp, load, resolve};
+use crate::save::{Draft, Loaded, Placed, Stamp, load, may_write, resolve};
 use crate::wait::Patience;
 
 /// The most bytes of a file, unless another limit is set.
 const BYTES_MAX: u64 = 64 << 20;
 /// So often the change of a program without the lock is merged before we give up.
 const MERGES_MAX: u32 = 16;
+
+/// A file that is just being written is read again so often, at such a distance.
+const TORN_MAX: u32 = 10;
+const TORN: Duration = Duration::from_millis(10);
 
 /// A JSON or JSONC file that many processes change.
 #[derive(Debug, Clone)]
@@ -33,6 +38,7 @@ pub struct SharedFile {
     patience: Patience,
     bytes_max: u64,
     merge: Merge,
+    backup: bool,
 }
 
 /// What an update did.
@@ -52,7 +58,7 @@ impl SharedFile {
     /// The file `path`, which need not be there yet: then the first update makes it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let (patience, merge) = (Patience::default(), Merge::default());
-        Self { path: path.into(), patience, bytes_max: BYTES_MAX, merge }
+        Self { path: path.into(), patience, bytes_max: BYTES_MAX, merge, backup: true }
     }
 
     /// How long the lock is waited for.
@@ -76,6 +82,13 @@ impl SharedFile {
         self
     }
 
+    /// Whether the version before the last update is kept as `PATH.bak`; it is if never set.
+    #[must_use]
+    pub fn backup(mut self, backup: bool) -> Self {
+        self.backup = backup;
+        self
+    }
+
     /// The file's name as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -88,7 +101,7 @@ impl SharedFile {
     /// [`FileError`].
     pub fn read(&self) -> Result<Option<Value>, FileError> {
         let path = resolve(&self.path)?;
-        let (_, value) = self.parse(&path, &load(&path, self.bytes_max)?)?;
+        let (_, value) = self.parse(&path, &self.load(&path)?)?;
         Ok(value)
     }
 
@@ -116,7 +129,8 @@ impl SharedFile {
             let (file, retries, stale) = (path.display(), waited.retries, waited.stale);
             tracing::debug!(%file, retries, stale, waited = ?waited.time, "lock taken");
         }
-        let loaded = load(&path, self.bytes_max)?;
+        let loaded = self.load(&path)?;
+        may_write(&path).map_err(FileError::from)?;
         let (document, base) = self.parse(&path, &loaded)?;
         let mut value = base.clone().unwrap_or(Value::Null);
         let result = updater(&mut value).map_err(UpdateError::Refused)?;
@@ -124,9 +138,9 @@ impl SharedFile {
         if unchanged {
             return Ok(Updated { result, written: false, waited, merges: 0 });
         }
-        document.change(base.as_ref(), &value);
+        let text = document.changed(base.as_ref(), &value).map_err(|why| edit_error(&path, why))?;
         let ours = Ours { base: base.unwrap_or(Value::Null), value };
-        let merges = self.write(&path, &lock, &document, loaded.stamp, &ours)?;
+        let merges = self.write(&path, &lock, text, loaded.stamp, &ours)?;
         Ok(Updated { result, written: true, waited, merges })
     }
 
@@ -135,11 +149,11 @@ impl SharedFile {
         &self,
         path: &Path,
         lock: &FileLock,
-        document: &Document,
+        mut text: Vec<u8>,
         mut seen: Option<Stamp>,
         ours: &Ours,
     ) -> Result<u32, FileError> {
-        let mut text = document.text();
+        let backup = self.backup.then(|| backup_path(path));
         for merges in 0..MERGES_MAX {
             let draft = Draft::write(path, &lock.temporary(), &text)?;
             if !lock.is_held() {
@@ -147,23 +161,50 @@ impl SharedFile {
                 let who = "somebody who removed it while we had it".to_owned();
                 return Err(LockError::Lost { lock, who }.into());
             }
-            if Stamp::now(path)? == seen {
-                draft.place()?;
-                return Ok(merges);
-            }
-            drop(draft);
+            let (loaded, over) = if Stamp::now(path)? == seen {
+                match draft.place(seen.as_ref(), backup.as_deref())? {
+                    Placed::Well => return Ok(merges),
+                    Placed::Taken => (self.load(path)?, false),
+                    // What is there now is ours.
+                    Placed::Over(theirs) => (Loaded { stamp: Stamp::now(path)?, ..theirs }, true),
+                }
+            } else {
+                drop(draft);
+                (self.load(path)?, false)
+            };
             tracing::debug!(file = %path.display(), "changed without the lock: merging");
-            let loaded = load(path, self.bytes_max)?;
-            let (theirs, value) = self.parse(path, &loaded)?;
+            let (theirs, value) = match self.parse(path, &loaded) {
+                // What was no document is the backup now, and the file is whole.
+                Err(_) if over => return Ok(merges),
+                parsed => parsed?,
+            };
             let merged = self.merge.three_way(&ours.base, &ours.value, value.as_ref());
-            theirs.change(value.as_ref(), &merged);
-            (text, seen) = (theirs.text(), loaded.stamp);
+            let merged = theirs.changed(value.as_ref(), &merged);
+            (text, seen) = (merged.map_err(|why| edit_error(path, why))?, loaded.stamp);
         }
         let lock = lock.path().to_owned();
         Err(FileError::Contended { path: path.to_owned(), lock, times: MERGES_MAX })
     }
 
-    fn parse(&self, path: &Path, loaded: &Loaded) -> Result<(Document, Option<Value>), FileError> {
+    /// Reads the file. One that some program without the lock seems to be writing just now, for it was changed in the
+    /// last second and ends in the middle, is read again some times.
+    fn load(&self, path: &Path) -> Result<Loaded, FileError> {
+        let mut loaded = load(path, self.bytes_max)?;
+        for _ in 0..TORN_MAX {
+            if !loaded.is_torn() {
+                break;
+            }
+            std::thread::sleep(TORN);
+            loaded = load(path, self.bytes_max)?;
+        }
+        Ok(loaded)
+    }
+
+    fn parse<'a>(
+        &self,
+        path: &Path,
+        loaded: &'a Loaded,
+    ) -> Result<(Document<'a>, Option<Value>), FileError> {
         let invalid = |e: Invalid| {
             let Invalid { line, column, why } = e;
             let backup = Some(backup_path(path)).filter(|backup| backup.exists());
@@ -181,11 +222,15 @@ struct Ours {
     value: Value,
 }
 
+fn edit_error(path: &Path, why: String) -> FileError {
+    FileError::Edit { path: path.to_owned(), why }
+}
+
 fn lock_path(path: &Path) -> PathBuf {
     beside(path, ".lock")
 }
 
-/// The last valid version of a file that is not valid.
+/// The version before the last update.
 fn backup_path(path: &Path) -> PathBuf {
     beside(path, ".bak")
 }

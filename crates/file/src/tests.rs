@@ -15,7 +15,8 @@ fn with_text(text: &str) -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn what_was_not_changed_keeps_its_form() {
-    let (_folder, path) = with_text("{\n  // how often\n  \"n\": 1.50,   \"list\": [1, 2, /* two */ 3],\n}\n");
+    let (_folder, path) =
+        with_text("{\n  // how often\n  \"n\": 1.50,   \"list\": [1, 2, /* two */ 3],\n}\n");
     let file = SharedFile::new(&path);
     let done = file.update(|value| {
         value["m"] = json!(true);
@@ -24,7 +25,15 @@ fn what_was_not_changed_keeps_its_form() {
     });
     assert!(done.unwrap().written);
     let text = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(text, "{\n  // how often\n  \"n\": 1.50,   \"list\": [\"one\", 2, /* two */ 3],\n  \"m\": true,\n}\n");
-    let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(names, ["settings.jsonc"]);
+    assert_eq!(
+        text,
+        "{\n  // how often\n  \"n\": 1.50,   \"list\": [\"one\", 2, /* two */ 3],\n  \"m\": true,\n}\n"
+    );
+    let names: Vec<_> = std::fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let backup = std::fs::read_to_string(path.with_extension("jsonc.bak")).unwrap();
+    assert!(backup.contains("\"list\": [1, 2, /* two */ 3],\n}"), "{backup}");
 }
