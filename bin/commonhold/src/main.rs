@@ -7,11 +7,13 @@
 mod care;
 mod cascade;
 mod cli;
+mod concepts;
 mod connect;
 mod create;
 mod csv;
 mod doctor;
 mod failure;
+mod file;
 mod follow;
 mod inspect;
 mod jobs;

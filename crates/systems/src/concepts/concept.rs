@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::error::ConceptError;
 use super::level::unit;
 use super::record::{CONFIDENCE, DESCRIPTION, LEARNED_BY, LEVEL, MERGED, NAME, State, UPDATED_AT};
+use super::time;
 
 /// A concept, as it is read.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +41,12 @@ pub struct Learned {
 }
 
 impl Concept {
+    /// When it was last updated, as RFC 3339 in UTC.
+    #[must_use]
+    pub fn updated_at_text(&self) -> Option<String> {
+        self.updated_at.map(time::text)
+    }
+
     pub(super) fn of(name: &str, state: &State) -> Self {
         let text = |field: &str| state.get(field).and_then(Value::as_str).map(str::to_owned);
         let stamp = &state.stamp;
