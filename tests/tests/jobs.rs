@@ -232,6 +232,29 @@ fn jobs_are_paused_resumed_and_asked_for_from_another_process() {
 }
 
 #[test]
+fn a_run_that_all_want_is_run_by_one() {
+    let stage = stage!();
+    let runtime = open(&stage);
+    let mut processes: Vec<Process> =
+        (0..5).map(|_| start(&stage, &["asked|3600000|enter"])).collect();
+    let mut by = BTreeMap::<_, u32>::new();
+    for run in 1..=300 {
+        // Nobody goes first here.
+        jobs::run_now(&runtime, "asked").unwrap();
+        eventually("it is done", || {
+            let job = view(&runtime, "asked");
+            job.runs >= run && job.state == JobState::Waiting
+        });
+        let job = view(&runtime, "asked");
+        assert_eq!((job.runs, job.failures), (run, 0), "{job:?}");
+        *by.entry(job.pid).or_default() += 1;
+    }
+    processes.iter_mut().for_each(Process::end_well);
+    assert_eq!(runs_of(&runtime, "asked", "ok"), 300);
+    println!("{by:?}");
+}
+
+#[test]
 fn stopped_jobs_leave_neither_thread_nor_descriptor_nor_participant() {
     let stage = stage!();
     let _runtime = open(&stage);

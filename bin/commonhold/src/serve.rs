@@ -59,7 +59,7 @@ impl Serve {
         let log = Log::start(self.json_log, &self.log).map_err(Failure::usage)?;
         let server = match Server::start(options) {
             Ok(server) => server,
-            Err(error @ (ServeError::TokenNeeded { .. } | ServeError::Option { .. })) => {
+            Err(error @ ServeError::TokenNeeded { .. }) => {
                 return Err(Failure::usage(error.to_string()));
             }
             Err(error) => return Err(error.into()),

@@ -31,6 +31,10 @@ struct Daemon {
 impl Daemon {
     /// Starts one on a port of its own, in a process group of its own; it serves when this returns.
     fn start(world: &World, arguments: &[&str]) -> Self {
+        Self::start_with(world, arguments, &[])
+    }
+
+    fn start_with(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut all = [&["serve", "--listen", "127.0.0.1:0", "--json-log"], arguments].concat();
         let small = world.text_path("small.toml");
         if !arguments.contains(&"--config") {
@@ -38,6 +42,7 @@ impl Daemon {
             all.extend(["--config", &small]);
         }
         let mut command = world.command(&all);
+        command.envs(variables.iter().copied());
         command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (tell, log) = mpsc::channel();
@@ -236,6 +241,35 @@ fn requests_are_logged_without_keys_and_tokens() {
     let rest = daemon.stop(Signal::SIGTERM);
     let text = format!("{line} {rest:?}");
     assert!(!text.contains("secret") && !text.contains("0123456789abcdef"), "{text}");
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let world = World::with_counters();
+    let path = world.text_path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
+    let heard = |what: &str| {
+        let mut bytes = [0; 1000];
+        loop {
+            let length = manager.recv(&mut bytes).unwrap();
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if text.lines().any(|line| line == what) {
+                return text;
+            }
+        }
+    };
+    let variables = [("NOTIFY_SOCKET", path.as_str()), ("WATCHDOG_USEC", "300000")];
+    let daemon = Daemon::start_with(&world, &["--workers=0"], &variables);
+    let ready = heard("READY=1");
+    assert!(ready.contains(&format!("STATUS=serving at http://{}", daemon.address)), "{ready}");
+    for _ in 0..3 {
+        heard("WATCHDOG=1");
+    }
+    let stopping = kill(daemon.pid(), Signal::SIGTERM);
+    stopping.unwrap();
+    heard("STOPPING=1");
+    assert_eq!(daemon.end().0, Some(0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod arena;
 mod crew;
+mod http;
 mod locks;
 mod measure;
 mod peers;
@@ -47,6 +48,11 @@ fn main() -> ExitCode {
     {
         return pool::homemade::life(rest);
     }
+    if let [first, rest @ ..] = args.as_slice()
+        && first == http::bare::SERVER
+    {
+        return http::bare::life(rest);
+    }
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -63,7 +69,7 @@ fn run(args: &[String]) -> Outcome {
         match arg.parse() {
             Ok(row) if rows::ROWS.iter().any(|(number, _)| *number == row) => wanted.push(row),
             _ => {
-                return Err(format!("`{arg}`: rows are 1 to 14, the only option is --quick").into());
+                return Err(format!("`{arg}`: rows are 1 to 16, the only option is --quick").into());
             }
         }
     }

@@ -5,8 +5,10 @@ mod file;
 mod growth;
 mod guards;
 mod hot;
+mod http;
 mod lag;
 mod pool;
+mod scrape;
 mod single;
 mod torture;
 mod waiting;
@@ -33,5 +35,7 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (12, guards::guards),
     (13, pool::pools),
     (14, lag::coordinator),
+    (15, scrape::scrape),
+    (16, http::sigils),
     (17, file::alone),
 ];

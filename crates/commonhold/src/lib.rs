@@ -63,3 +63,8 @@ pub struct MetricsPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/workers.md")]
 pub struct WorkersPage;
+
+/// The example of the page about jobs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/jobs.md")]
+pub struct JobsPage;

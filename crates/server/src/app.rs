@@ -97,6 +97,12 @@ impl App {
         &self.desk
     }
 
+    /// The sigils, if the segment has their tables. Who runs the daemon starts and stops their jobs.
+    #[must_use]
+    pub fn sigils(&self) -> Option<&SigilIdentity> {
+        self.sigils.as_ref()
+    }
+
     /// The limits.
     #[must_use]
     pub fn options(&self) -> &AppOptions {
@@ -108,12 +114,6 @@ impl App {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
     }
 
-    /// The sigils; `None` when the segment lacks their tables.
-    #[must_use]
-    pub fn sigils(&self) -> Option<&SigilIdentity> {
-        self.sigils.as_ref()
-    }
-
     /// Takes the worker pool out, to stop it. Requests that need one are told that there is none from now on.
     pub fn take_pool(&self) -> Option<Pool> {
         self.pool.write().unwrap_or_else(PoisonError::into_inner).take()
@@ -122,7 +122,7 @@ impl App {
     /// The OpenAPI document of this daemon and its tables, as JSON.
     pub fn document(&self) -> &str {
         self.document.get_or_init(|| {
-            let document = openapi::document(self.runtime().catalogue(), self.options.needs_token);
+            let document = openapi::document(self.runtime().catalogue(), &self.options);
             document.to_string()
         })
     }

@@ -108,10 +108,16 @@ impl Conn {
         (state != State::Busy && self.stalled_for().is_none()).then_some(time)
     }
 
+    /// For how long nobody would miss it much: it is unused, or the client does not take its answer.
+    pub(crate) fn spare(&self) -> Option<Duration> {
+        self.stalled_for().or_else(|| self.unused())
+    }
+
     /// Whether its time is over.
     pub(crate) fn is_over(&self, limits: &Limits) -> bool {
+        let pressed = self.pressed.load(Ordering::Acquire);
         if let Some(time) = self.stalled_for() {
-            return time >= limits.stall;
+            return time >= limits.stall || pressed;
         }
         let (state, time) = self.state();
         let limit = match state {
@@ -120,10 +126,10 @@ impl Conn {
             State::Head => limits.header,
             State::Lingers => LINGER,
         };
-        time >= limit || self.pressed.load(Ordering::Acquire)
+        time >= limit || pressed
     }
 
-    /// Asks it to make room, if it is still unused when it looks.
+    /// Asks it to make room, if it can still be spared when it looks.
     pub(crate) fn press(&self) {
         self.pressed.store(true, Ordering::Release);
         self.look.notify_one();

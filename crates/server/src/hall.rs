@@ -143,14 +143,14 @@ impl Hall {
         }
     }
 
-    /// Asks those to go that have been unused for longest: some at once, so that a flood does not look at all of them for
+    /// Asks those to go that could be spared for longest: some at once, so that a flood does not look at all of them for
     /// each newcomer.
     fn press(&self) {
-        let unused = |conn: &Arc<Conn>| Some((conn.unused()?, Arc::clone(conn)));
-        let mut idle: Vec<_> = self.conns().values().filter_map(unused).collect();
-        idle.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
+        let spare = |conn: &Arc<Conn>| Some((conn.spare()?, Arc::clone(conn)));
+        let mut spares: Vec<_> = self.conns().values().filter_map(spare).collect();
+        spares.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
         let some = 1 + self.size as usize / 64;
-        idle.iter().take(some).for_each(|(_, conn)| conn.press());
+        spares.iter().take(some).for_each(|(_, conn)| conn.press());
     }
 
     /// Looks after the time limits, for ever.

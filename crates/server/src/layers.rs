@@ -193,6 +193,8 @@ impl RequestIds {
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt;
+
     use super::*;
 
     #[test]
@@ -216,5 +218,25 @@ mod tests {
         let time = Duration::from_secs(1);
         assert_eq!(late(time, true).kind(), Kind::RequestTimeout);
         assert_eq!(late(time, false).kind(), Kind::Timeout);
+    }
+
+    #[test]
+    fn a_panic_is_one_answer_and_no_end() {
+        let options = ServerOptions::new(commonhold::Config::ephemeral());
+        let hosts = Hosts::new(options.listen);
+        async fn defect() -> &'static str {
+            panic!("a planted one");
+        }
+        let routes = Router::new().route("/panic", axum::routing::get(defect));
+        let router = Rules::new(&options, None, hosts).guard(routes);
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for _ in 0..2 {
+            let request = Request::builder().uri("/panic").header("host", "localhost");
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            let response = threads.block_on(router.clone().oneshot(request)).unwrap();
+            assert_eq!(response.status(), 500);
+            assert_eq!(response.headers()["content-type"], crate::problem::MEDIA_TYPE);
+            assert!(response.headers().contains_key(REQUEST_ID));
+        }
     }
 }

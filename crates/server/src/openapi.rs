@@ -6,9 +6,10 @@ use commonhold::schema::FieldType;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
+use crate::app::AppOptions;
 use crate::problem::{Kind, MEDIA_TYPE, ProblemJson};
 use crate::routes::tables::is_read_only;
-use crate::routes::{cascade, customers, document, health, records, resonance, tables};
+use crate::routes::{cascade, customers, document, health, records, resonance, sigils, tables};
 
 /// The path of a record in any table.
 const RECORD: &str = "/v1/tables/{table}/records/{key}";
@@ -47,7 +48,10 @@ const ALWAYS: [Kind; 9] = [
         customers::cap_and_access,
         resonance::create,
         resonance::get,
-        cascade::cascade
+        cascade::cascade,
+        sigils::encode,
+        sigils::get,
+        sigils::recall
     ),
     components(schemas(ProblemJson)),
     tags(
@@ -60,7 +64,8 @@ struct Routes;
 
 /// The document of a daemon for the tables of `catalogue`.
 #[must_use]
-pub fn document(catalogue: &Catalogue, needs_token: bool) -> Value {
+pub fn document(catalogue: &Catalogue, options: &AppOptions) -> Value {
+    let needs_token = options.needs_token;
     let mut document = serde_json::to_value(Routes::openapi()).unwrap_or_default();
     if let Some(schemas) = object(&mut document, &["components", "schemas"]) {
         for table in &catalogue.tables {
@@ -77,6 +82,7 @@ pub fn document(catalogue: &Catalogue, needs_token: bool) -> Value {
             let Some(item) = item.as_object_mut() else { continue };
             for operation in item.values_mut() {
                 complete(path, operation, needs_token);
+                limit_timeout(operation, options.durable_wait_max.as_secs());
             }
         }
         if let Some(of_any) = paths.get(RECORD).cloned() {
@@ -167,6 +173,18 @@ fn complete(path: &str, operation: &mut Value, needs_token: bool) {
                 responses.insert(status, reference);
             }
             None => {}
+        }
+    }
+}
+
+/// The longest wait for the store that may be asked for.
+fn limit_timeout(operation: &mut Value, seconds: u64) {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        if parameter.get("name") == Some(&json!("timeout"))
+            && let Some(schema) = object(parameter, &["schema"])
+        {
+            schema.insert("maximum".to_owned(), json!(seconds));
         }
     }
 }

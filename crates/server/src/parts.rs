@@ -6,7 +6,8 @@ use std::time::Duration;
 use commonhold::core::catalogue::Catalogue;
 use commonhold::systems::sigils::{self, SigilCapacity, SigilError, SigilIdentity, SigilOptions};
 use commonhold::systems::{customers, resonance};
-use commonhold::workers::{self, Capacity, Pool, PoolError, jobs};
+use commonhold::workers::jobs::{self, JobsError};
+use commonhold::workers::{self, Capacity, Pool, PoolError};
 use commonhold::{Config, OpenError, Runtime, admin};
 
 use crate::error::ServeError;
@@ -37,6 +38,17 @@ fn open_sigils(runtime: &Runtime) -> Result<Option<SigilIdentity>, ServeError> {
         Ok(sigils) => Ok(Some(sigils)),
         Err(SigilError::NoTable { .. } | SigilError::OtherTable { .. }) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Starts the jobs of the sigils, where the segment has a table for them.
+pub(crate) fn start_jobs(runtime: &Runtime, sigils: &SigilIdentity) -> Result<(), ServeError> {
+    match sigils.start(runtime) {
+        Err(SigilError::Jobs(why @ (JobsError::NoTable | JobsError::OtherTable))) => {
+            tracing::warn!(%why, "sigils neither crystallize nor decay by this daemon");
+            Ok(())
+        }
+        started => Ok(started?),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod health;
 pub mod path;
 pub mod records;
 pub mod resonance;
+pub mod sigils;
 pub mod tables;
 
 use std::sync::Arc;
@@ -34,6 +35,9 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/resonance/nodes", post(resonance::create)),
         ("/v1/resonance/nodes/{id}", get(resonance::get)),
         ("/v1/resonance/cascade", post(cascade::cascade)),
+        ("/v1/sigils", post(sigils::encode)),
+        ("/v1/sigils/{id}", get(sigils::get)),
+        ("/v1/sigils/{id}/recall", post(sigils::recall)),
     ]
 }
 

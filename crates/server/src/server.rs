@@ -1,7 +1,7 @@
 //! The daemon as a program holds it: started, asked where it listens, stopped.
 //!
 //! Starting: options and token are checked, the address is bound, the segment is opened, workers are started, and then
-//! connections are served. Stopping goes the other way round: no new connections, requests under way end, workers end, and
+//! connections are served. Stopping goes the other way round: no new connections, requests under way end, jobs and workers end, and
 //! everything committed is flushed to the store. Each step has a limit of its own, and [`Server::hurry`] cuts the waits short.
 
 use std::net::SocketAddr;
@@ -70,9 +70,13 @@ impl Server {
         let started = parts::start(&options)?;
         let mut limits = AppOptions { needs_token: token.is_some(), ..AppOptions::default() };
         limits.task_wait = limits.task_wait.min(options.request_time);
+        limits.body_bytes = usize::try_from(options.body_bytes).unwrap_or(usize::MAX);
         let parts::Started { runtime, pool, sigils } = started;
         let parts = Parts { runtime, pool, sigils, options: limits };
         let app = Arc::new(App::new(parts));
+        if let Some(sigils) = app.sigils() {
+            parts::start_jobs(app.runtime(), sigils)?;
+        }
         let rules = Rules::new(&options, token, Hosts::new(address));
         let router = rules.guard(routes::router(Arc::clone(&app)));
         let (stop, stops) = watch::channel(Stop::Not);
@@ -104,7 +108,7 @@ impl Server {
         self.address
     }
 
-    /// Stops: no new connections; requests under way end; workers end after the tasks that they have; what is committed
+    /// Stops: no new connections; requests under way end; jobs end; workers end after the tasks that they have; what is committed
     /// is flushed to the store. A second call waits for the first one.
     ///
     /// # Errors
@@ -113,10 +117,13 @@ impl Server {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = running.take() else { return Ok(()) };
         running.app.set_ready(false);
+        tracing::info!("stopping");
         notify::stopping();
         self.stop
             .send_if_modified(|now| std::mem::replace(now, Stop::Gently.max(*now)) < Stop::Gently);
-        running.end(&self.stop)
+        running.end(&self.stop)?;
+        tracing::info!("stopped; everything is in the store");
+        Ok(())
     }
 
     /// Cuts the waits of a stop short, also of one that has not begun: requests under way are cut off, workers are
@@ -141,6 +148,11 @@ impl Running {
         // It ends by itself: after the grace, or sooner.
         let _ = served.recv();
         threads.shutdown_timeout(THREADS);
+        if let Some(sigils) = app.sigils().cloned()
+            && let Some(Err(error)) = bounded(stop, "stop-jobs", move || sigils.stop(grace))
+        {
+            tracing::warn!(%error, "jobs were stopped");
+        }
         if let Some(pool) = app.take_pool() {
             let limit = if *stop.borrow() == Stop::Now { Duration::ZERO } else { grace };
             if let Some(Err(error)) = bounded(stop, "stop-workers", move || pool.stop(limit)) {

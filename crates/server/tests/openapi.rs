@@ -108,15 +108,16 @@ fn every_operation_has_an_id_of_its_own_and_says_how_it_is_refused() {
 #[test]
 fn a_token_is_asked_for_where_it_is_needed() {
     let catalogue = config().catalogue(None).unwrap();
-    let (open, closed) =
-        (openapi::document(&catalogue, false), openapi::document(&catalogue, true));
+    let needs_token = AppOptions { needs_token: true, ..AppOptions::default() };
+    let open = openapi::document(&catalogue, &AppOptions::default());
+    let closed = openapi::document(&catalogue, &needs_token);
     assert_eq!((open.get("security"), &closed["security"]), (None, &json!([{"bearer": []}])));
     let responses = |d: &Value, path: &str| d["paths"][path]["get"]["responses"].clone();
     assert!(responses(&closed, "/v1/tables").get("401").is_some());
     assert!(responses(&open, "/v1/tables").get("401").is_none());
     assert_eq!(closed["paths"]["/healthz"]["get"]["security"], json!([]));
     assert!(closed["components"]["securitySchemes"]["bearer"].is_object());
-    let served = Served::of(config(), AppOptions { needs_token: true, ..AppOptions::default() });
+    let served = Served::of(config(), needs_token);
     assert_eq!(served.get("/openapi.json").json(), closed);
 }
 
@@ -188,6 +189,9 @@ fn answers_keep_to_their_schemas() {
         "ResonanceNode",
         &served.send("POST", "/v1/resonance/nodes", r#"{"frequency":1}"#).json(),
     );
+    let sigil = served.send("POST", "/v1/sigils", r#"{"payload":1}"#).json();
+    check("EncodedSigil", &sigil);
+    check("Sigil", &served.get(&format!("/v1/sigils/{}", sigil["id"].as_str().unwrap())).json());
     let body = r#"{"query":{"customer":"c"},"update":{"cap":1}}"#;
     check("Updated", &served.send("POST", "/v1/customers/cap-and-access", body).json());
 }
@@ -201,7 +205,7 @@ fn the_analysis_is_as_its_schema_says() {
     let signal = Signal::new(8000.0, vec![wave(440.0), wave(660.0)]).unwrap();
     let args = CascadeArgs::new(signal, Options::default()).unwrap();
     let analysis = serde_json::to_value(analyze_resonance(&args).unwrap()).unwrap();
-    let document = openapi::document(&config().catalogue(None).unwrap(), false);
+    let document = openapi::document(&config().catalogue(None).unwrap(), &AppOptions::default());
     check_members(&document, "CascadeAnalysis", &analysis);
     check_members(&document, "CascadeNode", &analysis["nodes"][1]);
     check_members(&document, "CascadePair", &analysis["coherence"][0]);

@@ -94,6 +94,74 @@ fn nodes_get_ids_that_no_other_has() {
     served.get("/v1/resonance/nodes/-1").problem(400, Some("id"));
 }
 
+const SIGILS: &str = "/v1/sigils";
+
+#[test]
+fn of_a_thousand_encodes_none_is_missing_and_none_corrupt() {
+    let served = Served::new();
+    let made = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for client in 0..50 {
+            let (served, made) = (&served, &made);
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let payload = json!({"client": client, "n": n % 10});
+                    let body = json!({ "payload": payload }).to_string();
+                    let answer = served.send("POST", SIGILS, &body);
+                    assert_eq!(answer.status, 201, "{}", answer.text);
+                    let id = answer.json()["id"].as_str().unwrap().to_owned();
+                    assert_eq!(answer.header("location"), format!("{SIGILS}/{id}"));
+                    made.lock().unwrap().push((id, payload, answer.json()["twin"].clone()));
+                }
+            });
+        }
+    });
+    let made = made.into_inner().unwrap();
+    let ids: BTreeSet<&String> = made.iter().map(|(id, ..)| id).collect();
+    assert_eq!(ids.len(), 1000);
+    assert_eq!(
+        made.iter().filter(|(.., twin)| twin.is_string()).count(),
+        500,
+        "each payload came twice"
+    );
+    for (id, payload, twin) in &made {
+        let sigil = served.get(&format!("{SIGILS}/{id}")).json();
+        assert_eq!((&sigil["id"], &sigil["payload"], &sigil["twin"]), (&json!(id), payload, twin));
+    }
+}
+
+#[test]
+fn sigils_are_recalled_and_wrong_ones_refused() {
+    let served = Served::new();
+    let ask = |body: &str| served.send("POST", SIGILS, body);
+    let made = ask(r#"{"payload":{"b":1,"a":[null,"ä"]},"node":7}"#).json();
+    let path = format!("{SIGILS}/{}", made["id"].as_str().unwrap());
+    let sigil = served.get(&path).json();
+    assert_eq!((&sigil["payload"], &sigil["node"]), (&json!({"a":[null,"ä"],"b":1}), &json!(7)));
+    assert_eq!((&sigil["recalls"], &sigil["twin"]), (&json!(0), &json!(null)));
+    let recalled = served.send("POST", &format!("{path}/recall"), "{}");
+    assert_eq!((recalled.status, &recalled.json()["recalls"]), (200, &json!(1)));
+    assert_eq!(served.get(&path).json()["recalls"], 1);
+    served.ask("POST", &format!("{path}/recall"), &[], b"").problem(415, Some("Content-Type"));
+
+    for plain in ["null", "1.5", "\"text\"", "[]", "true"] {
+        assert_eq!(ask(&format!("{{\"payload\":{plain}}}")).status, 201, "{plain}");
+    }
+    ask("{}").problem(422, Some(""));
+    ask(r#"{"payload":1,"pay":2}"#).problem(422, Some("/pay"));
+    ask(r#"{"payload":1,"node":0}"#).problem(422, Some("/node"));
+    ask(r#"{"payload":1,"node":-1}"#).problem(422, Some("/node"));
+    ask(r#"{"payload":1e999}"#).problem(422, Some("/payload"));
+    ask(r#"{"payload":"\ud800"}"#).problem(422, Some("/payload"));
+    let large = format!("{{\"payload\":\"{}\"}}", "x".repeat(1000));
+    assert!(ask(&large).problem(422, Some("/payload")).contains("1002 bytes"));
+    let deep = format!("{{\"payload\":{}{}}}", "[".repeat(200), "]".repeat(200));
+    ask(&deep).problem(422, Some("/payload"));
+    served.get("/v1/sigils/85944171f73967e8-ffff").problem(404, None);
+    served.get("/v1/sigils/nonsense").problem(400, Some("id"));
+    served.send("POST", "/v1/sigils/85944171f73967e8-ffff/recall", "{}").problem(404, None);
+}
+
 #[test]
 fn a_segment_without_the_tables_of_a_system_says_so() {
     let config = Config::ephemeral().table(TableConfig::new("counters", &["n:i64"]));
@@ -102,6 +170,7 @@ fn a_segment_without_the_tables_of_a_system_says_so() {
         (CAP, r#"{"query":{"customer":"c"},"update":{"cap":1}}"#, "customers"),
         (NODES, r#"{"frequency":1}"#, "resonance_nodes"),
         ("/v1/resonance/cascade", "{}", "tasks"),
+        ("/v1/sigils", r#"{"payload":1}"#, "sigils"),
     ];
     for (path, body, table) in posts {
         let detail = served.send("POST", path, body).problem(404, None);

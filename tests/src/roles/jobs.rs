@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use commonhold::systems::sigils::{SigilIdentity, SigilOptions};
 use commonhold::workers::jobs::{Job, JobContext, Jobs, look};
 use commonhold::{Runtime, Table};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -15,7 +16,7 @@ use crate::fork::fork;
 use crate::stage::{Item, LATEST, LIMIT, eventually};
 
 /// Runs jobs until it is told something. Each is `NAME|SCHEDULE|WORK`: a schedule is a cron expression or milliseconds,
-/// work is `log`, `alone`, or the path of a door.
+/// work is `log`, `alone`, `enter`, or the path of a door.
 pub(super) fn run(segment: &str, args: &[&str]) -> Ended {
     let runtime = attach(segment, false)?;
     let jobs = args.iter().map(|spec| job(&runtime, spec)).collect::<Result<Vec<_>, _>>()?;
@@ -25,6 +26,19 @@ pub(super) fn run(segment: &str, args: &[&str]) -> Ended {
     if let Some(trouble) = jobs.trouble() {
         return Err(trouble.into());
     }
+    Ok(jobs.stop(LIMIT)?)
+}
+
+/// The same, with the jobs of sigils beside them.
+pub(super) fn with_sigils(segment: &str, args: &[&str]) -> Ended {
+    let runtime = attach(segment, false)?;
+    let mut jobs = SigilIdentity::open(&runtime, SigilOptions::new())?.jobs()?;
+    for spec in args {
+        jobs.push(job(&runtime, spec)?);
+    }
+    let jobs = Jobs::start(&runtime, jobs)?;
+    say("runs");
+    told();
     Ok(jobs.stop(LIMIT)?)
 }
 
@@ -46,6 +60,14 @@ fn job(runtime: &Runtime, spec: &str) -> Result<Job, Box<dyn Error>> {
                 let said = log(context)?;
                 enter(&table.lock().unwrap(), context.name(), false)?;
                 Ok(said)
+            })
+        }
+        "enter" => {
+            let table = Mutex::new(runtime.table::<Item>(LATEST)?);
+            plan.run(move |context| {
+                enter(&table.lock().unwrap(), context.name(), true)?;
+                enter(&table.lock().unwrap(), context.name(), false)?;
+                Ok(String::new())
             })
         }
         door => {

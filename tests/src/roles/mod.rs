@@ -3,6 +3,7 @@
 mod adverse;
 mod churn;
 mod count;
+mod daemon;
 mod forks;
 mod guarded;
 mod jobs;
@@ -59,6 +60,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "inherited" => adverse::inherited(segment),
         "leave" => pools::leave(segment, rest),
         "jobs" => jobs::run(segment, rest),
+        "jobs-and-sigils" => jobs::with_sigils(segment, rest),
         "jobs-again" => jobs::again(segment, rest),
         "jobs-fork" => jobs::forks(segment),
         "look" => guarded::look(segment),
@@ -75,6 +77,7 @@ pub fn play(args: &[String]) -> Result<(), Box<dyn Error>> {
         "stream" => stream::stream(segment, rest),
         "submit" => pools::submit(segment, rest),
         "supervise" => pools::supervise(segment, rest),
+        "serve" => daemon::serve(segment, rest),
         "sweep" => life::sweep(segment),
         "take" => names::take(segment, rest),
         "visit" => guarded::visit(segment, rest),

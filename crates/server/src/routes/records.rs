@@ -274,8 +274,9 @@ pub async fn delete(
     write(&app, path, params, conditions, Action::Delete, Vec::new()).await
 }
 
-/// A parameter list without any.
-#[derive(Debug, Deserialize)]
+/// No members.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Nothing)]
 #[serde(deny_unknown_fields)]
 pub struct NoParams {}
 
@@ -324,7 +325,7 @@ async fn write(
     action: Action,
     requirements: Vec<commonhold::change::Requirement>,
 ) -> Result<Response, Problem> {
-    let durable = durable_wait(app, &params)?;
+    let durable = params.wait(app)?;
     let write = Write { path, action, conditions, requirements, durable };
     if durable.is_some() {
         return app.desk().waiting(move |handle| write.run(handle)).await;
@@ -332,7 +333,16 @@ async fn write(
     app.desk().work(move |handle| write.run(handle)).await
 }
 
-/// How long to wait for the store.
+impl WriteParams {
+    /// How long to wait for the store, if that is asked for.
+    ///
+    /// # Errors
+    /// [`Kind::BadRequest`] when it is out of range.
+    pub(crate) fn wait(&self, app: &App) -> Result<Option<Duration>, Problem> {
+        durable_wait(app, self)
+    }
+}
+
 fn durable_wait(app: &App, params: &WriteParams) -> Result<Option<Duration>, Problem> {
     let most = app.options().durable_wait_max;
     let wait = match params.timeout {
@@ -342,7 +352,7 @@ fn durable_wait(app: &App, params: &WriteParams) -> Result<Option<Duration>, Pro
             return Err(Problem::new(Kind::BadRequest, detail).field("timeout"));
         }
         Some(seconds) => Duration::from_secs(seconds),
-        None => app.options().durable_wait,
+        None => app.options().durable_wait.min(most),
     };
     Ok(params.durable.then_some(wait))
 }

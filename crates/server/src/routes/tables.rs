@@ -16,13 +16,12 @@ use crate::routes::path::{At, Strict, TablePath};
 use crate::routes::records::{NoParams, RecordJson, decode};
 
 /// The tables of systems that change several records together, or by rules: only they change them.
-const READ_ONLY: [&str; 10] = [
+const READ_ONLY: [&str; 9] = [
     "resonance_nodes",
     "resonance_fields",
     "harmonic_patterns",
     "sigils",
     "sigil_states",
-    "sigil_links",
     "jobs",
     "tasks",
     "task_pages",

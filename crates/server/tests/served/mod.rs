@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use commonhold::prelude::*;
+use commonhold::systems::sigils::{self, SigilCapacity};
+use commonhold::systems::sigils::{SigilIdentity, SigilOptions};
 use commonhold::systems::{customers, resonance};
 use commonhold_server::{App, AppOptions, Parts, routes};
 use serde_json::Value;
@@ -67,6 +69,8 @@ pub fn config() -> Config {
         .table(TableConfig::new("all", &all))
         .table(TableConfig::new("counters", &["n:i64"]))
         .table(TableConfig::new("few", &["n:i64"]).slots(2).history(History::Latest));
+    let few = SigilCapacity { sigils: 2000, ..SigilCapacity::default() };
+    let tables = sigils::configure(tables, &few);
     resonance::with_resonance(customers::with_customers(tables))
 }
 
@@ -77,7 +81,8 @@ impl Served {
 
     pub fn of(config: Config, options: AppOptions) -> Self {
         let segment = Arc::new(Runtime::open(config).unwrap());
-        Self::with(Parts { runtime: segment, pool: None, sigils: None, options })
+        let sigils = SigilIdentity::open(&segment, SigilOptions::new()).ok();
+        Self::with(Parts { runtime: segment, pool: None, sigils, options })
     }
 
     pub fn with(parts: Parts) -> Self {

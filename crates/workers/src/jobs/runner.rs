@@ -118,6 +118,14 @@ impl Runner {
 
     /// Claims ticks until it is to stop.
     pub(super) fn run(self) -> Result<(), JobsError> {
+        let ended = self.claim_ticks();
+        if let Err(e) = &ended {
+            *lock(&self.shared.trouble) = Some(e.to_string());
+        }
+        ended
+    }
+
+    fn claim_ticks(&self) -> Result<(), JobsError> {
         let position = self.space.find_table(JOBS)?;
         let mut spare = None;
         while !self.shared.stopping.load(Ordering::Acquire) {
@@ -161,25 +169,28 @@ impl Runner {
             return Ok(Duration::ZERO);
         };
         // What the record says counts: others go by it too.
-        let schedule = match job.schedule.is_of(&seen) {
-            true => job.schedule.clone(),
-            false => Schedule::of(&job.name, &seen)?,
+        let theirs;
+        let schedule = if job.schedule.is_of(&seen) {
+            &job.schedule
+        } else {
+            theirs = Schedule::of(&job.name, &seen)?;
+            &theirs
         };
         let now = self.now();
         if seen.is(JobState::Running) {
             if is_left(&self.space, &seen) {
-                self.interrupt(&table, job, &seen, &schedule)?;
+                self.interrupt(&table, job, &seen, schedule)?;
                 return Ok(Duration::ZERO);
             }
             return Ok(LOOK_EVERY);
         }
         let mut settled = seen.clone();
-        if settled.settle(&schedule, &now) {
-            change(&table, &job.name, |stored| *stored == seen && stored.settle(&schedule, &now))?;
+        if settled.settle(schedule, &now) {
+            change(&table, &job.name, |stored| *stored == seen && stored.settle(schedule, &now))?;
             return Ok(Duration::ZERO);
         }
         if seen.is_ripe(&now) {
-            return self.take(&table, job, &seen, &schedule, spare);
+            return self.take(&table, job, &seen, schedule, spare);
         }
         Ok(if seen.is(JobState::Stopped) { LOOK_EVERY } else { seen.due_in(&now) })
     }

@@ -140,6 +140,18 @@ fn what_comes_due_while_it_runs_is_left_out_unless_its_process_died() {
 }
 
 #[test]
+fn an_interrupted_tick_is_not_run_again() {
+    for schedule in [cron("*/10 * * * * *"), every(10_000)] {
+        let mut scene = Scene::new(schedule);
+        scene.time.pass(11 * SECOND);
+        assert!(scene.claim());
+        scene.end(JobOutcome::Interrupted);
+        assert!(!scene.look());
+        assert_eq!(scene.due_in(), 9);
+    }
+}
+
+#[test]
 fn a_run_is_ended_once_and_by_its_number() {
     let mut scene = Scene::new(every(1000));
     scene.time.pass(SECOND);
@@ -195,7 +207,7 @@ fn an_interval_goes_on_in_another_making_of_the_segment() {
     for (down, left) in [(4 * SECOND, 6), (10 * SECOND, 0), (HOUR, 0), (-HOUR, 10)] {
         let mut scene = Scene::new(every(10_000));
         scene.time.set(down);
-        (scene.time.0.epoch, scene.time.0.monotonic) = (4, 5);
+        (scene.time.0.epoch, scene.time.0.monotonic) = (4, if down == HOUR { 5 } else { 1 << 60 });
         assert!(!scene.claim(), "nanoseconds of another boot");
         let now = scene.time.0;
         assert!(scene.job.settle(&scene.schedule, &now));
@@ -240,6 +252,7 @@ fn a_run_that_was_asked_for_is_beside_the_schedule() {
     scene.job.asked = true;
     assert!(scene.claim());
     scene.job.asked = true;
+    assert!(!scene.claim(), "no two at once");
     scene.end(JobOutcome::Ok);
     assert!(scene.look(), "asked for while it ran: once more");
     assert_eq!(scene.due_in(), 6);
