@@ -83,7 +83,6 @@ fn unit(text: &str) -> Result<f64, String> {
 
 #[derive(Debug, Serialize)]
 struct LearnedJson<'a> {
-    #[serde(flatten)]
     concept: &'a Concept,
     #[serde(flatten)]
     done: DoneJson,

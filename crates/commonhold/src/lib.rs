@@ -68,3 +68,8 @@ pub struct WorkersPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/jobs.md")]
 pub struct JobsPage;
+
+/// The example of the page about concept maps.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/concepts.md")]
+pub struct ConceptsPage;
