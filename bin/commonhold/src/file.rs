@@ -14,6 +14,7 @@ use crate::failure::{Done, Failure};
 use crate::output::{print_json, print_line};
 use crate::parse::duration;
 
+pub(crate) use lock::{UNBLOCKED, become_command};
 use place::{Assigned, Place, added};
 
 /// Edit a JSON or JSONC file as one atomic step, or run a command under its lock

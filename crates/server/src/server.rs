@@ -69,6 +69,7 @@ impl Server {
         let address = listener.local_addr().map_err(system("ask for the address"))?;
         let started = parts::start(&options)?;
         let mut limits = AppOptions { needs_token: token.is_some(), ..AppOptions::default() };
+        limits.human_map.clone_from(&options.human_map);
         limits.task_wait = limits.task_wait.min(options.request_time);
         limits.body_bytes = usize::try_from(options.body_bytes).unwrap_or(usize::MAX);
         let parts::Started { runtime, pool, sigils } = started;

@@ -7,8 +7,8 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use commonhold::file::SharedFile;
 use nix::errno::Errno;
@@ -35,6 +35,26 @@ const SI_KERNEL: i32 = 0x80;
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
+/// The first argument of this program as it becomes the command.
+pub(crate) const UNBLOCKED: &str = "--become-unblocked";
+
+fn set() -> SigSet {
+    PASSED_ON.into_iter().chain([Signal::SIGCHLD]).collect()
+}
+
+/// Becomes the command; only what goes wrong comes back.
+pub(crate) fn become_command(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let program = words.next().unwrap_or_default();
+    let unblocked = set().thread_unblock();
+    let error = match unblocked {
+        Ok(()) => Command::new(&program).args(words).exec(),
+        Err(error) => error.into(),
+    };
+    note(format_args!("commonhold: cannot run {}: {error}", program.display()));
+    let missing = error.kind() == ErrorKind::NotFound;
+    ExitCode::from(if missing { NOT_FOUND } else { CANNOT_RUN })
+}
+
 /// Takes the lock, runs the command to its end, and ends as it did.
 pub(super) fn run(file: &SharedFile, command: &[OsString]) -> Done {
     let Some((program, arguments)) = command.split_first() else {
@@ -42,19 +62,12 @@ pub(super) fn run(file: &SharedFile, command: &[OsString]) -> Done {
     };
     let lock = file.lock()?;
     fcntl(lock.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
-    // Before the command is there: none of its signals is missed.
-    let mut set: SigSet = PASSED_ON.into_iter().collect();
-    set.add(Signal::SIGCHLD);
-    set.thread_block()?;
-    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
-    let mut child = match Command::new(program).args(arguments).spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            note(format_args!("commonhold: cannot run {}: {error}", program.display()));
-            let missing = error.kind() == ErrorKind::NotFound;
-            return Err(Failure::Exit(if missing { NOT_FOUND } else { CANNOT_RUN }));
-        }
-    };
+    // Before the command is there: none of its signals is missed. It would inherit what is blocked, so it is started
+    // by way of this program, which unblocks it.
+    set().thread_block()?;
+    let signals = SignalFd::with_flags(&set(), SfdFlags::SFD_CLOEXEC)?;
+    let this = std::env::current_exe()?;
+    let mut child = Command::new(this).arg(UNBLOCKED).arg(program).args(arguments).spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     loop {
         if let Some(status) = child.try_wait()? {
