@@ -64,12 +64,11 @@ pub(crate) fn added(text: &str) -> Result<Assigned, String> {
 }
 
 fn split(text: &str) -> Result<(Place, &str), String> {
-    match parse(text)? {
-        (place, rest) => match rest.strip_prefix('=') {
-            Some(value) => Ok((place, value)),
-            None if rest.is_empty() => Err(format!("`{place}` has no value; write {place}=JSON")),
-            None => Err(format!("`{rest}` is no part of a path; {HELP}")),
-        },
+    let (place, rest) = parse(text)?;
+    match rest.strip_prefix('=') {
+        Some(value) => Ok((place, value)),
+        None if rest.is_empty() => Err(format!("`{place}` has no value; write {place}=JSON")),
+        None => Err(format!("`{rest}` is no part of a path; {HELP}")),
     }
 }
 

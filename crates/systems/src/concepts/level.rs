@@ -143,7 +143,7 @@ impl Observations {
         if weights <= 0.0 {
             return Some(latest.level);
         }
-        Some(((sum / weights / GRAIN).round() * GRAIN).clamp(0.0, 1.0)).map(shortest)
+        Some(rounded((sum / weights).clamp(0.0, 1.0)))
     }
 
     /// Whether `level`, as it stands in a file, is that average.
@@ -152,8 +152,8 @@ impl Observations {
     }
 }
 
-/// Without the digits that multiplying by the grain leaves behind the last one.
-fn shortest(level: f64) -> f64 {
+/// To the grain: six digits.
+fn rounded(level: f64) -> f64 {
     format!("{level:.6}").parse().unwrap_or(level)
 }
 
