@@ -22,6 +22,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -199,6 +200,14 @@ impl FileLock {
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.kernel.is_ours() && self.kernel.is_current()
+    }
+}
+
+/// What the kernel's lock belongs to: it is held until the last copy of this descriptor is closed, so a child that
+/// inherits it has the lock for as long as it lives.
+impl AsFd for FileLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kernel.file().as_fd()
     }
 }
 

@@ -8,6 +8,8 @@
 //!
 //! **Crash**: the file is the old or the new one, whole (save.rs); the lock is free (lock.rs).
 
+mod alone;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
