@@ -47,6 +47,8 @@ torture() {
     timeout 600 scripts/torture.sh --system resonance --processes 200 --updates 40 --kill 150
     # Tasks and worker processes under kills.
     timeout 600 scripts/torture.sh --system workers --updates 3000 --kill 300
+    # A shared file under kills, beside the ways in which files are shared without it.
+    timeout 600 scripts/torture.sh --system files --processes 16 --updates 20
 }
 
 step "tools" install_tools

@@ -4,10 +4,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::care::{Destroy, Drain, Sweep};
 use crate::cascade::Cascade;
+use crate::concepts::Concepts;
 use crate::connect::Globals;
 use crate::create::Create;
 use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
+use crate::file::File;
 use crate::follow::{Wait, Watch};
 use crate::inspect::Inspect;
 use crate::jobs::Jobs;
@@ -83,6 +85,8 @@ pub(crate) enum Command {
     Resonance(Resonance),
     Sigils(Sigils),
     Cascade(Cascade),
+    File(File),
+    Concepts(Concepts),
     Serve(Serve),
     Doctor(Doctor),
     Completions(Completions),
@@ -143,6 +147,8 @@ impl Cli {
             Command::Resonance(c) => c.run(globals),
             Command::Sigils(c) => c.run(globals),
             Command::Cascade(c) => c.run(),
+            Command::File(c) => c.run(),
+            Command::Concepts(c) => c.run(),
             Command::Serve(c) => c.run(globals),
             Command::Doctor(c) => c.run(),
             Command::Completions(c) => c.run(),

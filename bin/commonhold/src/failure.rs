@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// A signal ended a foreground run: exit code 128 plus its number.
     Signal(Signal),
+    /// A command that was run for the user ended with this code; what there is to tell was told.
+    Exit(u8),
     /// Nobody reads the output any more: the work ends quietly, exit code 0.
     Closed,
 }
@@ -32,6 +34,7 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Signal(signal) => 128 + *signal as u8,
+            Self::Exit(code) => *code,
             Self::Closed => 0,
         }
     }
@@ -43,7 +46,7 @@ impl Failure {
             Self::Failed(text) | Self::Usage(text) => {
                 Some(one_line(text)).filter(|t| !t.is_empty())
             }
-            Self::Signal(_) | Self::Closed => None,
+            Self::Signal(_) | Self::Exit(_) | Self::Closed => None,
         }
     }
 

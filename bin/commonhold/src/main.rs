@@ -7,11 +7,13 @@
 mod care;
 mod cascade;
 mod cli;
+mod concepts;
 mod connect;
 mod create;
 mod csv;
 mod doctor;
 mod failure;
+mod file;
 mod follow;
 mod inspect;
 mod jobs;
@@ -72,10 +74,14 @@ fn kinds() -> Kinds {
     Kinds::new().with(commonhold::systems::cascade::kind())
 }
 
-/// Runs as a worker of `torture` or `replay`, if this process was started as one; the exit code then.
+/// Runs as a worker of `torture` or `replay`, or becomes the command of `file lock`, if this process was started as one;
+/// the exit code then.
 fn worker() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next()?;
+    if first == file::UNBLOCKED {
+        return Some(file::become_command(arguments));
+    }
     if first == commonhold_torture::WORKER {
         return Some(ExitCode::from(commonhold_torture::worker(
             words().get(1..).unwrap_or_default(),

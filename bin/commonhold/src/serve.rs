@@ -35,6 +35,9 @@ pub(crate) struct Serve {
     /// A file with the bearer token that requests must show; nobody else may read it
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The file of the human concept map, for POST /v1/concepts/human
+    #[arg(long, value_name = "FILE")]
+    human_map: Option<PathBuf>,
     /// The most worker processes; 0: none of its own [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     workers: Option<u32>,
@@ -82,6 +85,9 @@ impl Serve {
         options.grace = self.grace.unwrap_or(options.grace);
         if let Some(file) = &self.token_file {
             options.token_file = Some(Path::new(file).to_owned());
+        }
+        if let Some(file) = &self.human_map {
+            options.human_map = Some(file.clone());
         }
         if let Some(most) = self.workers {
             options.set_workers(most);

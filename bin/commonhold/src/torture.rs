@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::IsTerminal;
 
 use commonhold::catalogue::History;
+use commonhold_torture::files::{self, FilesReport};
 use commonhold_torture::resonance::{self, ResonanceReport};
 use commonhold_torture::workers::{self, WorkersReport};
 use commonhold_torture::{Comparison, Mode, Options, Report, System, TortureError, compare, run};
@@ -29,6 +30,10 @@ use crate::output::{Format, Output, print_json};
 ///
 /// With --system workers --processes are the workers of a pool (4 if not given), --updates the tasks that they do (1000)
 /// and --kill the kills, each of a worker that is replaced: every task must end once, and nothing may be left.
+///
+/// With --system files --processes (50) add concepts to one file, --updates (40) each, and one of them is killed each 100 ms
+/// and replaced, --kill times at most: by load, modify, save; under a lock file that is stale by its age; and as a shared
+/// file, which alone counts.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   commonhold torture
@@ -36,7 +41,8 @@ use crate::output::{Format, Output, print_json};
   commonhold torture --updates 200 --kill 200 --seed 7 --json
   commonhold torture --mode mutex --updates 1000
   commonhold torture --system resonance --processes 64 --updates 100 --kill 32
-  commonhold torture --system workers --processes 4 --updates 10000 --kill 1000")]
+  commonhold torture --system workers --processes 4 --updates 10000 --kill 1000
+  commonhold torture --system files")]
 pub(crate) struct Torture {
     /// How many processes [default: 1000]
     #[arg(long, value_name = "N")]
@@ -50,7 +56,7 @@ pub(crate) struct Torture {
     /// How an update is made: cas, naive, mutex or store [default: cas]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
-    /// A system whose own operations are the updates: resonance or workers
+    /// A system whose own operations are the updates: resonance, workers or files
     #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["mode", "keys", "payload", "history"])]
     system: Option<System>,
     /// Which versions are stored: full or latest
@@ -77,6 +83,9 @@ const SYSTEM_UPDATES: u64 = 10;
 
 /// Workers and tasks with `--system workers`, if not said otherwise.
 const POOL: (u32, u64) = (4, 1000);
+
+/// Processes and updates with `--system files`, if not said otherwise.
+const PERSONAS: (u32, u64) = (50, 40);
 
 /// Says on a terminal what is being done.
 struct Progress(RefCell<ProgressBar>);
@@ -108,6 +117,7 @@ impl Torture {
         let default = Options::default();
         let (processes, updates) = match self.system {
             Some(System::Workers) => POOL,
+            Some(System::Files) => PERSONAS,
             Some(System::Resonance) => (default.processes, SYSTEM_UPDATES),
             None => (default.processes, default.updates),
         };
@@ -136,6 +146,7 @@ impl Torture {
         let outcome = match self.system {
             Some(System::Resonance) => resonance::run(&options, &say).map(Outcome::Resonance),
             Some(System::Workers) => workers::run(&options, &say).map(Outcome::Workers),
+            Some(System::Files) => files::run(&options, &say).map(Outcome::Files),
             None if self.is_bare() => {
                 compare(&options, &say).map(Box::new).map(Outcome::Comparison)
             }
@@ -158,6 +169,7 @@ enum Outcome {
     Comparison(Box<Comparison>),
     Resonance(ResonanceReport),
     Workers(WorkersReport),
+    Files(FilesReport),
 }
 
 impl Outcome {
@@ -167,6 +179,7 @@ impl Outcome {
             Self::Comparison(compared) => compared.after.ok,
             Self::Resonance(report) => report.ok,
             Self::Workers(report) => report.ok,
+            Self::Files(report) => report.ok,
         }
     }
 
@@ -176,6 +189,7 @@ impl Outcome {
             Self::Comparison(compared) => print(&**compared, json),
             Self::Resonance(report) => print(report, json),
             Self::Workers(report) => print(report, json),
+            Self::Files(report) => print(report, json),
         }
     }
 }

@@ -69,7 +69,7 @@ fn run(args: &[String]) -> Outcome {
         match arg.parse() {
             Ok(row) if rows::ROWS.iter().any(|(number, _)| *number == row) => wanted.push(row),
             _ => {
-                return Err(format!("`{arg}`: rows are 1 to 16, the only option is --quick").into());
+                return Err(format!("`{arg}`: rows are 1 to 17, the only option is --quick").into());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The rows of the targets.
 
 mod durable;
+mod file;
 mod growth;
 mod guards;
 mod hot;
@@ -36,4 +37,5 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (14, lag::coordinator),
     (15, scrape::scrape),
     (16, http::sigils),
+    (17, file::alone),
 ];

@@ -32,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+pub use commonhold_file as file;
 pub use commonhold_runtime::core::{
     catalogue, clock, commit, error, hash, head, record, row, schema, sweep, value, wait, word,
 };
@@ -72,3 +73,8 @@ pub struct WorkersPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/jobs.md")]
 pub struct JobsPage;
+
+/// The example of the page about concept maps.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/concepts.md")]
+pub struct ConceptsPage;

@@ -55,6 +55,7 @@ fn advice(error: &io::Error) -> &'static str {
             "; it belongs to another user, or its folder is closed to you"
         }
         Some(libc::ELOOP) => "; it is a symbolic link, which is not followed",
+        Some(libc::EBUSY) => "; if it is mounted by itself, share the folder that it is in",
         Some(libc::EMFILE | libc::ENFILE) => "; raise the limit of open files (ulimit -n)",
         Some(libc::EOPNOTSUPP) => {
             "; that file system has no unnamed files: use a folder on tmpfs, ext4, xfs or btrfs"

@@ -11,7 +11,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, fcntl};
+use nix::unistd::linkat;
 
 use crate::{OsError, fork};
 
@@ -42,6 +43,60 @@ impl LockFile {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).custom_flags(libc::O_CLOEXEC);
         Self::open_with(Path::new(&link), path, options)
+    }
+
+    /// A description of a new file without a name, in the folder of `path`, to be given that name by
+    /// [`LockFile::publish`]; until then nobody else can open it, and it goes when this is dropped.
+    ///
+    /// # Errors
+    /// [`OsError`] when the folder does not let it, or the file system has no unnamed files (`EOPNOTSUPP`, `EISDIR`).
+    pub fn unpublished(path: &Path, mode: u32) -> Result<Self, OsError> {
+        let mut options = OpenOptions::new();
+        let flags = libc::O_TMPFILE | libc::O_CLOEXEC;
+        let options = options.read(true).write(true).mode(mode).custom_flags(flags);
+        Self::open_with(folder_of(path), path, options)
+    }
+
+    /// The same as a file `at` that has another name first.
+    ///
+    /// # Errors
+    /// [`OsError`] when `at` is there already, or the folder does not let it.
+    pub fn unpublished_at(at: &Path, path: &Path, mode: u32) -> Result<Self, OsError> {
+        let mut options = OpenOptions::new();
+        let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let options =
+            options.read(true).write(true).create_new(true).mode(mode).custom_flags(flags);
+        Self::open_with(at, path, options)
+    }
+
+    /// Gives an unpublished file its name; false when the name is somebody's already.
+    ///
+    /// # Errors
+    /// [`OsError`] when the folder does not let it.
+    pub fn publish(&self) -> Result<bool, OsError> {
+        link(&self.file, &self.path)
+    }
+
+    /// Gives it the name `to` in place of its own; who has that name loses it, in the same step.
+    ///
+    /// # Errors
+    /// [`OsError`] when the folder does not let it, or its own name is gone.
+    pub fn rename(&mut self, to: &Path) -> Result<(), OsError> {
+        std::fs::rename(&self.path, to).map_err(|e| OsError::new("replace", to, e))?;
+        self.path = to.to_owned();
+        Ok(())
+    }
+
+    /// The file itself.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether it is of this process, not of the one that this one was forked from.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
     }
 
     /// Opens `path`, made as an empty file of mode 0600 when it is not there.
@@ -116,6 +171,54 @@ impl LockFile {
         let file: &File = &self.file;
         let arg = if wait { FcntlArg::F_OFD_SETLKW(&lock) } else { FcntlArg::F_OFD_SETLK(&lock) };
         fcntl(file, arg).map(drop)
+    }
+}
+
+/// Whether a lock is held on a byte of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Another description holds it.
+    Held,
+    /// Nobody does.
+    Free,
+    /// The file system has no such locks.
+    Unsupported,
+}
+
+/// Whether another open file description holds a lock on the byte at `offset` of `file`, which may be open for reading
+/// only.
+#[must_use]
+pub fn probe(file: &File, offset: u64) -> Probe {
+    // SAFETY: `flock` is plain numbers; all-zero is valid.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = libc::off_t::try_from(offset).unwrap_or(libc::off_t::MAX);
+    lock.l_len = 1;
+    match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
+        Ok(_) if lock.l_type == libc::F_UNLCK as libc::c_short => Probe::Free,
+        Ok(_) => Probe::Held,
+        Err(_) => Probe::Unsupported,
+    }
+}
+
+/// The folder of a file.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Gives an open file the name `path`; false when the name is somebody's already.
+pub(crate) fn link(file: &File, path: &Path) -> Result<bool, OsError> {
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = AtFlags::AT_SYMLINK_FOLLOW;
+    match linkat(AT_FDCWD, from.as_str(), AT_FDCWD, path, flags) {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(OsError::from(("publish", path, errno))),
     }
 }
 

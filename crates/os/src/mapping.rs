@@ -7,11 +7,9 @@
 //!
 //! Should somebody cut the file short later, its users go on and find zeros from there on (guard.rs).
 
-use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +17,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use crate::guard::{Guarded, guard};
-use crate::lock::LockFile;
+use crate::lock::{LockFile, folder_of, link};
 use crate::{OsError, fork};
 
 /// Where POSIX shared memory objects are files.
@@ -86,10 +84,7 @@ impl Mapping {
     /// [`OsError`] when the folder is not there or closed, the space is not, or the file system has no
     /// unnamed files.
     pub fn unpublished(path: &Path, bytes: u64) -> Result<Self, OsError> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(path);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -106,26 +101,7 @@ impl Mapping {
     /// # Errors
     /// [`OsError`] when the folder does not let it.
     pub fn publish(&self) -> Result<Published, OsError> {
-        let c_string = |bytes: &[u8]| {
-            CString::new(bytes).map_err(|e| OsError::new("publish", &self.path, e.into()))
-        };
-        let from = c_string(format!("/proc/self/fd/{}", self.file.as_raw_fd()).as_bytes())?;
-        let to = c_string(self.path.as_os_str().as_bytes())?;
-        // SAFETY: two strings that live over the call; `linkat` reads them only.
-        let linked = unsafe {
-            libc::linkat(
-                libc::AT_FDCWD,
-                from.as_ptr(),
-                libc::AT_FDCWD,
-                to.as_ptr(),
-                libc::AT_SYMLINK_FOLLOW,
-            )
-        };
-        match (linked, OsError::last("publish", &self.path)) {
-            (0, _) => Ok(Published::Mine),
-            (_, e) if e.is(libc::EEXIST) => Ok(Published::Theirs),
-            (_, e) => Err(e),
-        }
+        Ok(if link(&self.file, &self.path)? { Published::Mine } else { Published::Theirs })
     }
 
     /// Maps the file at `path`, for reading alone or for reading and writing.

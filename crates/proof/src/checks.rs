@@ -1,6 +1,6 @@
 //! Every check, in the order in which they run.
 
-use crate::{Check, hostile, linear, participants, power, steps, store};
+use crate::{Check, file, hostile, linear, participants, power, steps, store};
 
 /// All checks.
 pub(crate) fn all() -> Vec<Check> {
@@ -16,5 +16,6 @@ pub(crate) fn all() -> Vec<Check> {
         hostile::truncate::CHECK,
         store::CHECK,
         power::CHECK,
+        file::CHECK,
     ]
 }

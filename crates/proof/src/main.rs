@@ -8,6 +8,7 @@
 mod check;
 mod checks;
 mod child;
+mod file;
 mod fork;
 mod hostile;
 mod linear;

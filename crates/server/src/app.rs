@@ -1,5 +1,6 @@
 //! What all requests share: the segment, the worker pool, and the desk where participants are lent.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub struct Parts {
     pub options: AppOptions,
 }
 
-/// Limits of what one request may wait for.
+/// Limits of what one request may wait for, and what it may touch beside the segment.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
     /// The longest wait for room in a full table.
@@ -40,6 +41,8 @@ pub struct AppOptions {
     pub waiting: usize,
     /// The most bytes of a body.
     pub body_bytes: usize,
+    /// The file of the human concept map, if there is one.
+    pub human_map: Option<PathBuf>,
     /// Whether requests need a bearer token: the OpenAPI document says so.
     pub needs_token: bool,
 }
@@ -53,6 +56,7 @@ impl Default for AppOptions {
             task_wait: Duration::from_secs(25),
             waiting: 64,
             body_bytes: 1 << 20,
+            human_map: None,
             needs_token: false,
         }
     }

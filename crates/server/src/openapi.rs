@@ -9,7 +9,9 @@ use utoipa::OpenApi;
 use crate::app::AppOptions;
 use crate::problem::{Kind, MEDIA_TYPE, ProblemJson};
 use crate::routes::tables::is_read_only;
-use crate::routes::{cascade, customers, document, health, records, resonance, sigils, tables};
+use crate::routes::{
+    cascade, concepts, customers, document, health, records, resonance, sigils, tables,
+};
 
 /// The path of a record in any table.
 const RECORD: &str = "/v1/tables/{table}/records/{key}";
@@ -49,6 +51,7 @@ const ALWAYS: [Kind; 9] = [
         resonance::create,
         resonance::get,
         cascade::cascade,
+        concepts::learn,
         sigils::encode,
         sigils::get,
         sigils::recall

@@ -4,6 +4,7 @@
 //! [serve]
 //! listen = "127.0.0.1:7340"      # another address than loopback needs a token_file
 //! token_file = "token"           # relative to this file; mode 0600
+//! human_map = "human.jsonc"      # the human concept map; relative to this file; none: no route
 //! workers = 4                    # worker processes at most; 0: none, tasks go to whoever supervises
 //! sigils = 131072                # room for sigils, where their tables are made
 //! threads = 2                    # threads that serve connections
@@ -41,6 +42,8 @@ pub struct ServerOptions {
     pub listen: SocketAddr,
     /// The file with the bearer token that requests must show.
     pub token_file: Option<PathBuf>,
+    /// The file of the human concept map; none: there is no such map here.
+    pub human_map: Option<PathBuf>,
     /// How worker processes are run; none: there are no own ones, and tasks go to whoever supervises the segment's.
     /// With workers of its own, the program's `main` calls [`commonhold::workers::init`] first thing.
     pub pool: Option<PoolOptions>,
@@ -83,6 +86,7 @@ impl ServerOptions {
             segment,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             token_file: None,
+            human_map: None,
             pool: Some(PoolOptions::new()),
             kinds: Kinds::new().with(commonhold::systems::cascade::kind()),
             sigils: SigilCapacity::default().sigils,
@@ -169,6 +173,7 @@ struct File {
 struct Section {
     listen: Option<SocketAddr>,
     token_file: Option<PathBuf>,
+    human_map: Option<PathBuf>,
     workers: Option<u32>,
     sigils: Option<u32>,
     threads: Option<u32>,
@@ -197,9 +202,12 @@ impl Section {
         put(&mut options.connections, self.connections);
         put(&mut options.requests, self.requests);
         put(&mut options.body_bytes, self.body_bytes);
+        let folder = path.parent().unwrap_or(Path::new("."));
         if let Some(file) = self.token_file {
-            let folder = path.parent().unwrap_or(Path::new("."));
             options.token_file = Some(folder.join(file));
+        }
+        if let Some(file) = self.human_map {
+            options.human_map = Some(folder.join(file));
         }
         if let Some(most) = self.workers {
             options.set_workers(most);
@@ -240,12 +248,13 @@ mod tests {
     #[test]
     fn a_file_says_what_code_says() {
         let options = read(
-            "segment = \"x\"\n[serve]\nlisten = \"[::1]:80\"\ntoken_file = \"t\"\nworkers = 0\nidle_seconds = 3\n\
+            "segment = \"x\"\n[serve]\nlisten = \"[::1]:80\"\ntoken_file = \"t\"\nhuman_map = \"h\"\nworkers = 0\nidle_seconds = 3\n\
              grace_seconds = 0.5\n",
         );
         let options = options.unwrap();
         assert_eq!(options.listen, "[::1]:80".parse().unwrap());
         assert!(options.token_file.unwrap().ends_with("t"));
+        assert!(options.human_map.unwrap().ends_with("h"));
         assert!(options.pool.is_none());
         assert_eq!(options.idle_time, Duration::from_secs(3));
         assert_eq!(options.grace, Duration::from_millis(500));

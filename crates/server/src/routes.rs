@@ -2,6 +2,7 @@
 
 pub mod cascade;
 pub mod changes;
+pub mod concepts;
 pub mod customers;
 pub mod document;
 pub mod health;
@@ -35,6 +36,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/resonance/nodes", post(resonance::create)),
         ("/v1/resonance/nodes/{id}", get(resonance::get)),
         ("/v1/resonance/cascade", post(cascade::cascade)),
+        ("/v1/concepts/human", post(concepts::learn)),
         ("/v1/sigils", post(sigils::encode)),
         ("/v1/sigils/{id}", get(sigils::get)),
         ("/v1/sigils/{id}/recall", post(sigils::recall)),

@@ -69,6 +69,7 @@ impl Server {
         let address = listener.local_addr().map_err(system("ask for the address"))?;
         let started = parts::start(&options)?;
         let mut limits = AppOptions { needs_token: token.is_some(), ..AppOptions::default() };
+        limits.human_map.clone_from(&options.human_map);
         limits.task_wait = limits.task_wait.min(options.request_time);
         let wait = options.request_time.max(Duration::from_secs(1));
         limits.durable_wait_max = limits.durable_wait_max.min(wait);

@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod cascade;
 pub mod clients;
+pub mod concepts;
 pub mod customers;
 pub mod replay;
 pub mod resonance;

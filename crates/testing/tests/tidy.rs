@@ -15,8 +15,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Folders of `crates` in which `unsafe` may stand.
 const UNSAFE_CRATES: [&str; 6] = ["os", "segment", "torture", "bench", "testing", "proof"];
 /// Folders of `crates` that forbid it in so many words.
-const FORBIDDING_CRATES: [&str; 8] =
-    ["core", "store", "runtime", "workers", "systems", "commonhold", "derive", "server"];
+const FORBIDDING_CRATES: [&str; 9] =
+    ["core", "file", "store", "runtime", "workers", "systems", "commonhold", "derive", "server"];
 const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "RELIABILITY.md"];
 
 fn root() -> PathBuf {

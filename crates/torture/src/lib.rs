@@ -17,6 +17,7 @@
 
 mod arena;
 mod coordinator;
+pub mod files;
 pub mod histogram;
 mod judge;
 mod peers;
@@ -54,6 +55,8 @@ pub enum System {
     Resonance,
     /// The pool of worker processes, and its tasks.
     Workers,
+    /// A shared file, beside the ways in which files are shared without it.
+    Files,
 }
 
 /// What to do to the records.
@@ -168,8 +171,10 @@ impl Options {
         if self.updates == 0 || self.keys == 0 || self.keys > 1_000_000 {
             return no("--updates is at least 1, --keys 1 to 1000000".to_owned());
         }
-        if self.system == Some(System::Workers) {
-            return workers::check(self);
+        match self.system {
+            Some(System::Workers) => return workers::check(self),
+            Some(System::Files) => return files::check(self),
+            _ => {}
         }
         if !(16..=65_536).contains(&self.payload) {
             return no(format!("--payload {}: 16 to 65536 bytes", self.payload));
@@ -230,6 +235,7 @@ impl System {
         match self {
             Self::Resonance => "resonance",
             Self::Workers => "workers",
+            Self::Files => "files",
         }
     }
 }
@@ -238,8 +244,9 @@ impl FromStr for System {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = [Self::Resonance, Self::Workers].into_iter().find(|s| s.name() == text);
-        known.ok_or_else(|| format!("`{text}` is not a system; use resonance or workers"))
+        let all = [Self::Resonance, Self::Workers, Self::Files];
+        let known = all.into_iter().find(|s| s.name() == text);
+        known.ok_or_else(|| format!("`{text}` is not a system; use resonance, workers or files"))
     }
 }
 

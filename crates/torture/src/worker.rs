@@ -12,7 +12,7 @@ use nix::time::ClockId;
 
 use crate::arena::{Arena, Shape, Violation, WorkerView};
 use crate::histogram::record;
-use crate::{Mode, Options, System, TortureError, peers, resonance};
+use crate::{Mode, Options, System, TortureError, files, peers, resonance};
 
 /// The hidden first argument that makes the command a worker.
 pub const WORKER: &str = "__torture-worker";
@@ -110,6 +110,11 @@ impl Options {
 /// The life of a worker process; `args` are those behind [`WORKER`]. The exit code.
 #[must_use]
 pub fn worker(args: &[String]) -> u8 {
+    if let [first, rest @ ..] = args
+        && first == files::FILES_WORKER
+    {
+        return files::life(rest);
+    }
     let Some(task) = Task::from_args(args) else {
         eprintln!("commonhold: {WORKER} is started by torture, not by hand");
         return 2;

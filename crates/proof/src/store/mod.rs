@@ -6,7 +6,7 @@
 mod crew;
 pub(crate) mod judge;
 mod killed;
-mod place;
+pub(crate) mod place;
 mod refusals;
 mod steps;
 pub(crate) mod work;

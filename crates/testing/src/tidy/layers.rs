@@ -5,7 +5,7 @@ use serde_json::Value;
 /// The crates from the lowest to the highest. Those of one layer do not know each other.
 pub const LAYERS: [&[&str]; 10] = [
     &["commonhold-os"],
-    &["commonhold-segment"],
+    &["commonhold-segment", "commonhold-file"],
     &["commonhold-core"],
     &["commonhold-store", "commonhold-derive"],
     &["commonhold-runtime"],

@@ -1,0 +1,410 @@
+//! The lock beside a file: one owner at a time, lost by death at once, never by time.
+//!
+//! **Taking it**: an unnamed file is locked (an open-file-description lock, which the kernel frees at the owner's death)
+//! and filled with the owner, and only then linked to its name, which fails when the name is there. So a lock file is
+//! never seen unlocked or half written. On a file system without unnamed files it is a temporary file first.
+//!
+//! **Judging it**: a lock file is *held* while the kernel says that it is locked, or that its owner's process is there;
+//! it is *stale* when the owner is dead: another process has his number (start time and pidfd inode say so), his machine
+//! was started anew, or the kernel lock is free in a place where that proves his death. What cannot be told is held.
+//!
+//! **Taking over a stale one**: only who holds its *token*, a lock of the same kind whose name contains the nonce of the
+//! stale one, looks once more whether the lock file still has that nonce, and gives his token the name of the lock: in
+//! one step the stale one is gone and he has the lock. The dead owner does not do it, and nobody else may; so nobody
+//! removes the next owner's lock, however late he comes. A token whose holder died is taken over in the same way.
+//!
+//! **Crash**: whoever is killed anywhere leaves an unnamed file, which goes with him, a temporary file that nobody
+//! reads, or a stale lock or token. Who takes a lock over sweeps: while he holds it, all tokens are of locks that were
+//! before, and all temporary files of owners who are dead.
+//!
+//! **Sources**: open(2) `O_TMPFILE`, link(2), fcntl(2) "Open file description locks", pidfd_open(2).
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use commonhold_os::OsError;
+use commonhold_os::lock::{LockFile, Mode, Probe, folder_of};
+use commonhold_os::process::Pidfd;
+use commonhold_os::random::{hex, uuid};
+
+use nix::errno::Errno;
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC,
+    TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+};
+
+use crate::error::LockError;
+use crate::owner::{Owner, Standing};
+use crate::wait::{Backoff, Patience};
+
+/// Between the name of a lock and the nonce of the stale one that may be removed.
+const TOKEN: &str = ".stale-";
+/// What says that a file system has no unnamed files.
+const NO_UNNAMED_FILES: [Errno; 3] = [Errno::EOPNOTSUPP, Errno::EISDIR, Errno::EINVAL];
+/// What the name of a new version ends with that is being written.
+const TEMPORARY: &str = ".tmp";
+/// What the name of a lock file ends with that is not published yet, where it has to have a name.
+const UNPUBLISHED: &str = ".new";
+/// Others may read who holds it.
+const LOCK_MODE: u32 = 0o644;
+/// The most bytes of a lock file that are read.
+const LOCK_BYTES_MAX: u64 = 4096;
+
+/// A lock that this process holds; dropped, it is given back.
+#[derive(Debug)]
+pub struct FileLock {
+    path: PathBuf,
+    owner: Owner,
+    kernel: LockFile,
+    waited: Waited,
+}
+
+/// How a lock was come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waited {
+    /// How often it was tried again.
+    pub retries: u32,
+    /// For how long.
+    pub time: Duration,
+    /// How many stale locks this process removed on the way.
+    pub stale: u32,
+}
+
+/// A lock file as it was seen.
+enum Seen {
+    /// It went meanwhile.
+    Gone,
+    /// Somebody has it; who, and what to wait for.
+    Held { who: String, pidfd: Option<Pidfd> },
+    /// Its owner is dead.
+    Stale { nonce: String, who: String },
+}
+
+/// What was found in place of a lock.
+enum Found {
+    /// The lock is ours.
+    Lock(FileLock),
+    /// It went meanwhile.
+    Gone,
+    /// Somebody has it, or its token.
+    Held { lock: PathBuf, who: String, pidfd: Option<Pidfd> },
+}
+
+impl FileLock {
+    /// Takes the lock `path`.
+    pub(crate) fn take(path: &Path, patience: &Patience) -> Result<Self, LockError> {
+        let began = Instant::now();
+        let mut backoff = Backoff::new(patience);
+        loop {
+            let (found, stale) = match Self::publish(path)? {
+                Some(lock) => (Found::Lock(lock), 0),
+                None => match look(path)? {
+                    Seen::Gone => continue,
+                    Seen::Held { who, pidfd } => {
+                        (Found::Held { lock: path.to_owned(), who, pidfd }, 0)
+                    }
+                    Seen::Stale { nonce, who } => {
+                        tracing::debug!(lock = %path.display(), owner = %who, "stale lock");
+                        (Self::take_over(path, &nonce)?, 1)
+                    }
+                },
+            };
+            match found {
+                Found::Lock(mut lock) => {
+                    lock.waited = Waited { retries: backoff.tries(), time: began.elapsed(), stale };
+                    if stale > 0 {
+                        lock.sweep();
+                    }
+                    return Ok(lock);
+                }
+                Found::Gone => {}
+                Found::Held { lock, who, pidfd } => {
+                    if !backoff.sleep(pidfd.as_ref()) {
+                        let (tries, waited) = (backoff.tries(), began.elapsed());
+                        return Err(LockError::Held { lock, who, tries, waited });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the lock file with this nonce over, whose owner is dead, by its token.
+    fn take_over(path: &Path, nonce: &str) -> Result<Found, LockError> {
+        let token = token(path, nonce);
+        let mut lock = match Self::publish(&token)? {
+            Some(lock) => lock,
+            None => match look(&token)? {
+                Seen::Gone => return Ok(Found::Gone),
+                Seen::Held { who, pidfd } => return Ok(Found::Held { lock: token, who, pidfd }),
+                Seen::Stale { nonce, .. } => match Self::take_over(&token, &nonce)? {
+                    Found::Lock(lock) => lock,
+                    other => return Ok(other),
+                },
+            },
+        };
+        match look(path)? {
+            Seen::Stale { nonce: now, .. } if now == nonce => {
+                lock.kernel.rename(path)?;
+                lock.path = path.to_owned();
+                Ok(Found::Lock(lock))
+            }
+            // Somebody was faster.
+            _ => Ok(Found::Gone),
+        }
+    }
+
+    /// Makes the lock file of this process, unless one is there.
+    fn publish(path: &Path) -> Result<Option<Self>, LockError> {
+        let made = publish(path)?;
+        let waited = Waited::default();
+        Ok(made.map(|(owner, kernel)| Self { path: path.to_owned(), owner, kernel, waited }))
+    }
+
+    /// Removes what the dead left: tokens of locks that were before this one, and temporary files of their owners.
+    fn sweep(&self) {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let (tokens, temporaries) = (format!("{name}{TOKEN}"), format!(".{name}."));
+        for entry in std::fs::read_dir(folder_of(&self.path)).into_iter().flatten().flatten() {
+            let found = entry.file_name();
+            let Some(found) = found.to_str() else { continue };
+            let temporary = found.starts_with(&temporaries) && found.ends_with(TEMPORARY);
+            if found.starts_with(&tokens) || temporary {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// The lock file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The temporary file of what is written under this lock; who removes the lock as stale removes it too.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        temporary(&self.path, &self.owner.nonce)
+    }
+
+    /// How it was come by.
+    #[must_use]
+    pub fn waited(&self) -> Waited {
+        self.waited
+    }
+
+    /// Whether the lock file is still this one: somebody may have removed it by hand.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.kernel.is_ours() && self.kernel.is_current()
+    }
+}
+
+/// What the kernel's lock belongs to: it is held until the last copy of this descriptor is closed, so a child that
+/// inherits it has the lock for as long as it lives.
+impl AsFd for FileLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kernel.file().as_fd()
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // In a forked child the lock is the parent's.
+        if self.is_held() {
+            // Left behind it would be stale, and somebody's to remove.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes the lock file of this process, unless one is there.
+fn publish(path: &Path) -> Result<Option<(Owner, LockFile)>, LockError> {
+    // Most who wait see it here, and make no file for nothing.
+    if path.symlink_metadata().is_ok() {
+        return Ok(None);
+    }
+    let (file, temporary) = unpublished(path)?;
+    let made = (|| -> Result<_, OsError> {
+        let owner = Owner::current()?;
+        // On a file system without locks what is known of the owner's process has to do.
+        let _ = file.try_lock(0, Mode::Exclusive);
+        let written = file.file().write_all(&owner.line());
+        written.map_err(|e| OsError::new("write", path, e))?;
+        match file.publish() {
+            // Somebody swept it away: as if the lock had been somebody's.
+            Err(e) if temporary.is_some() && e.is_not_found() => Ok(None),
+            published => Ok(published?.then_some(owner)),
+        }
+    })();
+    if let Some(temporary) = temporary {
+        let _ = std::fs::remove_file(temporary);
+    }
+    Ok(made?.map(|owner| (owner, file)))
+}
+
+/// A file for the lock `path`, without its name; and the name that it has meanwhile, if it needs one.
+fn unpublished(path: &Path) -> Result<(LockFile, Option<PathBuf>), LockError> {
+    match LockFile::unpublished(path, LOCK_MODE) {
+        Ok(file) => Ok((file, None)),
+        Err(e) if NO_UNNAMED_FILES.iter().any(|errno| e.is(*errno as i32)) => {
+            let nonce = uuid();
+            if nonce.first().is_some_and(|byte| byte % 16 == 0) {
+                sweep_unpublished(path);
+            }
+            let temporary = hidden(path, &hex(&nonce), UNPUBLISHED);
+            Ok((LockFile::unpublished_at(&temporary, path, LOCK_MODE)?, Some(temporary)))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Removes what was left by those who died before they had the lock. Who only slept for so long finds his file gone, and
+/// makes another one.
+fn sweep_unpublished(lock: &Path) {
+    const OLD: Duration = Duration::from_secs(60);
+    let prefix = format!(".{}.", lock.file_name().unwrap_or_default().to_string_lossy());
+    let Ok(entries) = std::fs::read_dir(folder_of(lock)) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(&prefix) && name.ends_with(UNPUBLISHED));
+        let old = |meta: std::fs::Metadata| meta.modified().ok()?.elapsed().ok();
+        if ours && entry.metadata().ok().and_then(old).is_some_and(|age| age > OLD) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The temporary file of the owner with this nonce.
+fn temporary(lock: &Path, nonce: &str) -> PathBuf {
+    hidden(lock, nonce, TEMPORARY)
+}
+
+fn hidden(lock: &Path, nonce: &str, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(lock.file_name().unwrap_or_default());
+    name.push(format!(".{nonce}{ending}"));
+    lock.with_file_name(name)
+}
+
+/// Judges the lock file `path`.
+fn look(path: &Path) -> Result<Seen, LockError> {
+    let mut options = OpenOptions::new();
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    let opened = options.read(true).custom_flags(flags.bits()).open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Seen::Gone),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            let who = "another user's process, who lets nobody read it".to_owned();
+            return Ok(Seen::Held { who, pidfd: None });
+        }
+        Err(e) => return Err(OsError::new("read", path, e).into()),
+    };
+    let meta = file.metadata().map_err(|e| OsError::new("look at", path, e))?;
+    if !meta.is_file() {
+        return Err(LockError::Foreign { lock: path.to_owned() });
+    }
+    // Before it is read: who gives it up meanwhile removes it, and is gone at the next look.
+    let locked = seam::probe(&file);
+    let mut text = Vec::new();
+    let read = Read::by_ref(&mut file).take(LOCK_BYTES_MAX).read_to_end(&mut text);
+    read.map_err(|e| OsError::new("read", path, e))?;
+    let Some(owner) = Owner::parse(&text) else {
+        return judge_unreadable(path, &meta, locked, &text);
+    };
+    let who = owner.to_string();
+    let nonce = owner.nonce.clone();
+    Ok(match (locked, owner.standing(locked == Probe::Free && is_local(&file))) {
+        (Probe::Free | Probe::Unsupported, Standing::Dead) => Seen::Stale { nonce, who },
+        // Another container of this machine: here the kernel's locks are true.
+        (Probe::Free, Standing::Unknown) if owner.is_of_this_boot() => Seen::Stale { nonce, who },
+        (_, Standing::Alive(pidfd)) => Seen::Held { who, pidfd },
+        _ => Seen::Held { who, pidfd: None },
+    })
+}
+
+/// File systems that one kernel alone has mounted: there a lock that it calls free had an owner who is dead, also when he
+/// names another boot (the last one, or a container's own).
+const LOCAL: [FsType; 6] = [
+    EXT4_SUPER_MAGIC,
+    XFS_SUPER_MAGIC,
+    BTRFS_SUPER_MAGIC,
+    F2FS_SUPER_MAGIC,
+    TMPFS_MAGIC,
+    OVERLAYFS_SUPER_MAGIC,
+];
+
+fn is_local(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|system| LOCAL.contains(&system.filesystem_type()))
+}
+
+/// A lock file without an owner: all that a loss of power leaves of one is an empty file, older than this boot. Anything
+/// else is another program's.
+fn judge_unreadable(
+    path: &Path,
+    meta: &std::fs::Metadata,
+    locked: Probe,
+    text: &[u8],
+) -> Result<Seen, LockError> {
+    let blank = text.iter().all(|byte| *byte == 0);
+    if locked != Probe::Held && blank && meta.ctime() < seam::boot_time() {
+        let nonce = blank_nonce(meta);
+        return Ok(Seen::Stale { nonce, who: "a process before the last start".to_owned() });
+    }
+    let who = format!("{}, which is not a lock file of ours", path.display());
+    Ok(Seen::Held { who, pidfd: None })
+}
+
+/// Tells one blank lock file from another.
+fn blank_nonce(meta: &std::fs::Metadata) -> String {
+    format!("{:x}{:x}{:x}", meta.dev(), meta.ino(), meta.ctime())
+}
+
+/// The token of the stale lock file `path`, which may be a token itself.
+fn token(path: &Path, nonce: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // One level of names, however often who takes over dies: a nonce is nobody else's.
+    let lock = name.split_once(TOKEN).map_or(&*name, |(lock, _)| lock);
+    path.with_file_name(format!("{lock}{TOKEN}{nonce}"))
+}
+
+/// What the kernel says, and what tests put in its place: file systems without locks or with locks that lie, a boot.
+mod seam {
+    use std::fs::File;
+
+    use commonhold_os::lock::Probe;
+
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static PROBE: std::cell::Cell<Option<Probe>> = const { std::cell::Cell::new(None) };
+        pub(super) static BOOT: std::cell::Cell<Option<i64>> = const { std::cell::Cell::new(None) };
+    }
+
+    pub(super) fn probe(file: &File) -> Probe {
+        #[cfg(test)]
+        if let Some(planted) = PROBE.get() {
+            return planted;
+        }
+        commonhold_os::lock::probe(file, 0)
+    }
+
+    /// When the machine was started, in seconds since 1970; 0 when that is not known.
+    pub(super) fn boot_time() -> i64 {
+        #[cfg(test)]
+        if let Some(planted) = BOOT.get() {
+            return planted;
+        }
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = stat.lines().find_map(|line| line.strip_prefix("btime "));
+        line.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests;
