@@ -100,36 +100,27 @@ fn every_tick_of_a_hundred_nodes_is_made_once() {
     pool.stop(LIMIT).unwrap();
 }
 
-/// Changes each node right after it was loaded for the first time, as somebody else.
+/// Changes a node right before it is committed, as somebody else; so many times.
 struct Meddler {
     source: TableSource<Node>,
     others: Table<Node>,
     times: u32,
 }
 
-impl Meddler {
-    fn meddle(&mut self, node: &str) {
+impl Source for Meddler {
+    fn load(&mut self) -> Result<Vec<(String, Loaded)>, SourceError> {
+        self.source.load()
+    }
+
+    fn reload(&mut self, node: &str) -> Result<Option<Loaded>, SourceError> {
+        self.source.reload(node)
+    }
+
+    fn commit(&mut self, node: &str, loaded: &Loaded, next: &[u8]) -> Result<bool, SourceError> {
         if self.times > 0 {
             self.times -= 1;
             self.others.update(node, |node| node.added += 1).unwrap();
         }
-    }
-}
-
-impl Source for Meddler {
-    fn load(&mut self) -> Result<Vec<(String, Loaded)>, SourceError> {
-        let nodes = self.source.load()?;
-        nodes.iter().for_each(|(name, _)| self.meddle(name));
-        Ok(nodes)
-    }
-
-    fn reload(&mut self, node: &str) -> Result<Option<Loaded>, SourceError> {
-        let loaded = self.source.reload(node);
-        self.meddle(node);
-        loaded
-    }
-
-    fn commit(&mut self, node: &str, loaded: &Loaded, next: &[u8]) -> Result<bool, SourceError> {
         self.source.commit(node, loaded, next)
     }
 }

@@ -238,7 +238,7 @@ fn other_routes_methods_and_parameters_are_refused() {
     let served = Served::new();
     served.get("/v2").problem(404, None);
     served.get("/").problem(404, None);
-    served.send("POST", "/v1/concepts/human", "{}").problem(404, None);
+    served.send("POST", "/v1/concepts/alien", "{}").problem(404, None);
     let post = served.send("POST", VISITS, "{}");
     post.problem(405, None);
     for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE"] {

@@ -117,9 +117,11 @@ fn another_process_with_the_same_number_is_not_the_owner() {
         let _planted = Planted::probe(planted);
         let place = Place::new();
         let ticks = |owner: &Value| owner["start_ticks"].as_u64().unwrap();
-        place.plant(|owner| owner["start_ticks"] = json!(ticks(owner) + 1));
-        place.takes_over();
-        place.plant(|owner| owner["pidfd_inode"] = json!(1));
+        // The inode alone decides where it is unique, the start where it is not.
+        place.plant(|owner| {
+            owner["start_ticks"] = json!(ticks(owner) + 1);
+            owner["pidfd_inode"] = json!(1);
+        });
         place.takes_over();
     }
 }
