@@ -1,16 +1,17 @@
-//! Changing a text so that its value is another one, and nothing else in it: the difference of the two values becomes
-//! replacements of byte ranges.
+//! Changing a text so that its value is another one, and nothing else in it: where the parsed text and the new value
+//! differ becomes replacements of byte ranges.
 //!
 //! **What moves**: a value that is another one is replaced where it stands. What is new in an object or array stands
 //! behind what was its last, on a line of its own if that one does. What is taken away goes with its comma, the comment
 //! behind it on the same line, and the line if nothing else is on it; comments on lines of their own stay. Arrays are
 //! compared from both ends; in between, element by element.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
-use jsonc_parser::ast::{ObjectProp, Value as Node};
-use jsonc_parser::common::Ranged;
 use serde_json::Value;
+
+use crate::parse::{Kind, Node, Tree};
 
 mod style;
 
@@ -26,17 +27,13 @@ struct Edit {
     text: String,
 }
 
-/// The text whose value is `new`, from a text with the value `old` and the syntax tree `root`.
-pub(crate) fn changed(
-    text: &str,
-    root: Option<&Node<'_>>,
-    old: Option<&Value>,
-    new: &Value,
-) -> String {
-    let mut editor = Editor { text, style: Style::of(text, root), edits: Vec::new() };
-    match (root, old) {
-        (Some(root), Some(old)) => editor.change(root, old, new),
-        _ => {
+/// The text whose value is `new`, from a parsed one; none when that is its value already.
+pub(crate) fn changed(text: &str, tree: &Tree<'_>, new: &Value) -> Option<String> {
+    let mut editor = Editor { text, tree, style: Style::of(text, tree), edits: Vec::new() };
+    match tree.root() {
+        Some(root) => editor.change(root, new),
+        None if new.is_null() => {}
+        None => {
             let end = text.trim_end().len();
             let before = if end == 0 { "" } else { editor.style.newline };
             let value = editor.style.render(new, "", false);
@@ -44,11 +41,47 @@ pub(crate) fn changed(
             editor.edits.push(Edit { from: end, to: editor.text.len(), text });
         }
     }
-    editor.apply()
+    (!editor.edits.is_empty()).then(|| editor.apply())
+}
+
+/// Whether `node` has the value `value`.
+fn is(tree: &Tree<'_>, node: &Node, value: &Value) -> bool {
+    match (node.kind, value) {
+        (Kind::Array { .. }, Value::Array(values)) => {
+            let elements = tree.children(node);
+            elements.len() == values.len()
+                && elements.iter().zip(values).all(|(node, value)| is(tree, node, value))
+        }
+        (Kind::Object { .. }, Value::Object(values)) => {
+            if in_step(tree, node, values) {
+                let mut pairs = tree.members(node).zip(values.values());
+                return pairs.all(|([_, node], value)| is(tree, node, value));
+            }
+            let last = last_of_name(tree, node);
+            last.len() == values.len()
+                && last.iter().all(|(name, node)| {
+                    values.get(&**name).is_some_and(|value| is(tree, node, value))
+                })
+        }
+        _ => tree.is_leaf(node, value),
+    }
+}
+
+/// Whether an object has the names of a map, once each and in its order.
+fn in_step(tree: &Tree<'_>, object: &Node, values: &Map) -> bool {
+    let members = tree.members(object);
+    members.len() == values.len()
+        && members.zip(values.keys()).all(|([name, _], key)| tree.name(name) == *key)
+}
+
+/// The value of each name that counts: of several with one name the last.
+fn last_of_name<'a, 't>(tree: &'a Tree<'t>, object: &Node) -> HashMap<Cow<'t, str>, &'a Node> {
+    tree.members(object).map(|[name, value]| (tree.name(name), value)).collect()
 }
 
 struct Editor<'t> {
     text: &'t str,
+    tree: &'t Tree<'t>,
     style: Style<'t>,
     edits: Vec<Edit>,
 }
@@ -64,18 +97,12 @@ struct Members {
 }
 
 impl Editor<'_> {
-    /// Changes what stands at `node`, whose value is `old`.
-    fn change(&mut self, node: &Node<'_>, old: &Value, new: &Value) {
-        if old == new {
-            return;
-        }
-        match (node, old, new) {
-            (Node::Object(object), Value::Object(old), Value::Object(new)) => {
-                self.change_object((object.start(), object.end()), &object.properties, old, new);
-            }
-            (Node::Array(array), Value::Array(old), Value::Array(new)) => {
-                self.change_array((array.start(), array.end()), &array.elements, old, new);
-            }
+    /// Changes what stands at `node`, if that is not `new`.
+    fn change(&mut self, node: &Node, new: &Value) {
+        match (node.kind, new) {
+            (Kind::Object { .. }, Value::Object(new)) => self.change_object(node, new),
+            (Kind::Array { .. }, Value::Array(new)) => self.change_array(node, new),
+            _ if self.tree.is_leaf(node, new) => {}
             _ => {
                 let (from, to) = (node.start(), node.end());
                 let inline = self.style.compact || self.is_inline(Some(&(from, to)));
@@ -85,52 +112,45 @@ impl Editor<'_> {
         }
     }
 
-    fn change_object(
-        &mut self,
-        at: (usize, usize),
-        members: &[ObjectProp<'_>],
-        old: &Map,
-        new: &Map,
-    ) {
-        let differs = |name: &str| old.get(name) != new.get(name);
-        // Of several with one name the last one counts.
-        let last: HashMap<&str, usize> =
-            members.iter().enumerate().map(|(at, member)| (member.name.as_str(), at)).collect();
-        for (at, member) in members.iter().enumerate() {
-            let name = member.name.as_str();
-            let counts = last.get(name) == Some(&at);
-            if let (true, true, Some(old), Some(new)) =
-                (counts, differs(name), old.get(name), new.get(name))
-            {
-                self.change(&member.value, old, new);
+    fn change_object(&mut self, object: &Node, new: &Map) {
+        let tree = self.tree;
+        if in_step(tree, object, new) {
+            let pairs = tree.members(object).zip(new.values());
+            return pairs.for_each(|([_, node], new)| self.change(node, new));
+        }
+        let last = last_of_name(tree, object);
+        let members = tree.members(object);
+        let members: Vec<_> = members.map(|[n, value]| (tree.name(n), n.start(), value)).collect();
+        for (name, _, value) in &members {
+            let counts = last.get(name).is_some_and(|last| last.start() == value.start());
+            if let (true, Some(new)) = (counts, new.get(&**name)) {
+                self.change(value, new);
             }
         }
-        let gone: HashSet<&str> =
-            old.keys().map(String::as_str).filter(|n| !new.contains_key(*n)).collect();
-        let added = new.iter().filter(|(name, _)| !old.contains_key(*name));
+        let added = new.iter().filter(|(name, _)| !last.contains_key(name.as_str()));
         self.change_members(Members {
-            inside: (at.0 + 1, at.1 - 1),
-            spans: members.iter().map(|member| (member.start(), member.end())).collect(),
-            gone: members.iter().map(|member| gone.contains(member.name.as_str())).collect(),
+            inside: (object.start() + 1, object.end() - 1),
+            spans: members.iter().map(|(_, start, value)| (*start, value.end())).collect(),
+            gone: members.iter().map(|(name, ..)| !new.contains_key(&**name)).collect(),
             added: added.map(|(name, value)| (Some(name.clone()), value.clone())).collect(),
         });
     }
 
-    fn change_array(
-        &mut self,
-        at: (usize, usize),
-        elements: &[Node<'_>],
-        old: &[Value],
-        new: &[Value],
-    ) {
-        let before = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-        let most = old.len().min(new.len()) - before;
-        let behind = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new);
+    fn change_array(&mut self, array: &Node, new: &[Value]) {
+        let tree = self.tree;
+        let elements = tree.children(array);
+        if elements.len() == new.len() {
+            let pairs = elements.iter().zip(new);
+            return pairs.for_each(|(node, new)| self.change(node, new));
+        }
+        let same = |(node, new): &(&Node, &Value)| is(tree, node, new);
+        let before = elements.iter().zip(new).take_while(same).count();
+        let most = elements.len().min(new.len()) - before;
+        let behind = elements.iter().rev().zip(new.iter().rev()).take_while(same);
         let behind = behind.take(most).count();
-        let (kept, wanted) = (old.len() - behind, new.len() - behind);
-        let pairs = elements.iter().zip(old).zip(new).take(kept.min(wanted)).skip(before);
-        for ((node, old), new) in pairs {
-            self.change(node, old, new);
+        let (kept, wanted) = (elements.len() - behind, new.len() - behind);
+        for (node, new) in elements.iter().zip(new).take(kept.min(wanted)).skip(before) {
+            self.change(node, new);
         }
         let spans: Vec<_> = elements.iter().map(|node| (node.start(), node.end())).collect();
         let gone = (0..spans.len()).map(|at| at >= wanted && at < kept).collect();
@@ -138,7 +158,8 @@ impl Editor<'_> {
         if behind > 0 && !added.is_empty() {
             return self.insert(&spans, kept, &added);
         }
-        self.change_members(Members { inside: (at.0 + 1, at.1 - 1), spans, gone, added });
+        let inside = (array.start() + 1, array.end() - 1);
+        self.change_members(Members { inside, spans, gone, added });
     }
 
     /// Inserts elements before the one at `before`.

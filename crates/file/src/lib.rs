@@ -10,6 +10,7 @@ mod error;
 mod lock;
 mod merge;
 mod owner;
+mod parse;
 mod save;
 mod shared;
 mod wait;

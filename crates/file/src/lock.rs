@@ -88,7 +88,7 @@ enum Seen {
 /// What was found in place of a lock.
 enum Found {
     /// The lock is ours.
-    Lock(FileLock),
+    Lock(Box<FileLock>),
     /// It went meanwhile.
     Gone,
     /// Somebody has it, or its token.
@@ -100,9 +100,13 @@ impl FileLock {
     pub(crate) fn take(path: &Path, patience: &Patience) -> Result<Self, LockError> {
         let began = Instant::now();
         let mut backoff = Backoff::new(patience);
+        let mut first = true;
         loop {
-            let (found, stale) = match Self::publish(path)? {
-                Some(lock) => (Found::Lock(lock), 0),
+            // Most who have waited see that it is there, and make no file for nothing.
+            let there = !std::mem::take(&mut first) && path.symlink_metadata().is_ok();
+            let made = if there { None } else { Self::publish(path)? };
+            let (found, stale) = match made {
+                Some(lock) => (Found::Lock(Box::new(lock)), 0),
                 None => match look(path)? {
                     Seen::Gone => continue,
                     Seen::Held { who, pidfd } => {
@@ -120,7 +124,7 @@ impl FileLock {
                     if stale > 0 {
                         lock.sweep();
                     }
-                    return Ok(lock);
+                    return Ok(*lock);
                 }
                 Found::Gone => {}
                 Found::Held { lock, who, pidfd } => {
@@ -142,7 +146,7 @@ impl FileLock {
                 Seen::Gone => return Ok(Found::Gone),
                 Seen::Held { who, pidfd } => return Ok(Found::Held { lock: token, who, pidfd }),
                 Seen::Stale { nonce, .. } => match Self::take_over(&token, &nonce)? {
-                    Found::Lock(lock) => lock,
+                    Found::Lock(lock) => *lock,
                     other => return Ok(other),
                 },
             },
@@ -151,7 +155,7 @@ impl FileLock {
             Seen::Stale { nonce: now, .. } if now == nonce => {
                 lock.kernel.rename(path)?;
                 lock.path = path.to_owned();
-                Ok(Found::Lock(lock))
+                Ok(Found::Lock(Box::new(lock)))
             }
             // Somebody was faster.
             _ => Ok(Found::Gone),
@@ -223,10 +227,6 @@ impl Drop for FileLock {
 
 /// Makes the lock file of this process, unless one is there.
 fn publish(path: &Path) -> Result<Option<(Owner, LockFile)>, LockError> {
-    // Most who wait see it here, and make no file for nothing.
-    if path.symlink_metadata().is_ok() {
-        return Ok(None);
-    }
     let (file, temporary) = unpublished(path)?;
     let made = (|| -> Result<_, OsError> {
         let owner = Owner::current()?;
@@ -265,15 +265,16 @@ fn unpublished(path: &Path) -> Result<(LockFile, Option<PathBuf>), LockError> {
 /// Removes what was left by those who died before they had the lock. Who only slept for so long finds his file gone, and
 /// makes another one.
 fn sweep_unpublished(lock: &Path) {
-    const OLD: Duration = Duration::from_secs(60);
     let prefix = format!(".{}.", lock.file_name().unwrap_or_default().to_string_lossy());
-    let Ok(entries) = std::fs::read_dir(folder_of(lock)) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(&prefix) && name.ends_with(UNPUBLISHED));
-        let old = |meta: std::fs::Metadata| meta.modified().ok()?.elapsed().ok();
+    remove_old(folder_of(lock), |name| name.starts_with(&prefix) && name.ends_with(UNPUBLISHED));
+}
+
+/// Removes the files of a folder with such a name that are older than a minute.
+pub(crate) fn remove_old(folder: &Path, is_ours: impl Fn(&str) -> bool) {
+    const OLD: Duration = Duration::from_secs(60);
+    let old = |meta: std::fs::Metadata| meta.modified().ok()?.elapsed().ok();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_str().is_some_and(&is_ours);
         if ours && entry.metadata().ok().and_then(old).is_some_and(|age| age > OLD) {
             let _ = std::fs::remove_file(entry.path());
         }

@@ -35,6 +35,8 @@ pub(crate) struct Stamp {
     bytes: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    mode: u32,
+    owner: (u32, u32),
 }
 
 /// A file as it was read.
@@ -68,6 +70,8 @@ impl Stamp {
             bytes: meta.size(),
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
         }
     }
 
@@ -88,25 +92,28 @@ impl Stamp {
 
 /// Where a path leads: symbolic links are followed, also one whose target is not there yet.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
-    let mut at = path.to_owned();
-    // As many as the kernel follows.
-    for _ in 0..40 {
+    // Whoever changes the working directory meanwhile changes nothing here.
+    let mut at = std::path::absolute(path).map_err(|e| OsError::new("follow", path, e))?;
+    let mut links = 0;
+    loop {
         match std::fs::read_link(&at) {
+            // As many as the kernel follows.
+            Ok(_) if links == 40 => {
+                let what = "a loop of symbolic links";
+                return Err(FileError::Kind { path: path.to_owned(), what });
+            }
             Ok(to) => at = folder_of(&at).join(to),
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => break,
             Err(e) if e.kind() == io::ErrorKind::NotFound => break,
             Err(e) => return Err(OsError::new("follow", path, e).into()),
         }
+        links += 1;
     }
-    if at.is_symlink() {
-        return Err(FileError::Kind { path: path.to_owned(), what: "a loop of symbolic links" });
-    }
-    let (folder, name) = (folder_of(&at), at.file_name());
-    let Some(name) = name else {
+    if at.file_name().is_none() {
         return Err(FileError::Kind { path: path.to_owned(), what: "a folder" });
-    };
-    let folder = folder.canonicalize().map_err(|e| OsError::new("open the folder of", &at, e))?;
-    Ok(folder.join(name))
+    }
+    std::fs::metadata(folder_of(&at)).map_err(|e| OsError::new("open the folder of", &at, e))?;
+    Ok(at)
 }
 
 /// Reads the file whole.
@@ -158,21 +165,25 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Writes `text` as what `path` is to become, under the name `temporary`.
-    pub(crate) fn write(path: &Path, temporary: &Path, text: &[u8]) -> Result<Self, OsError> {
+    /// Writes `text` as what `path` is to become, under the name `temporary`, with mode and owner of the version `seen`.
+    pub(crate) fn write(
+        path: &Path,
+        temporary: &Path,
+        text: &[u8],
+        seen: Option<&Stamp>,
+    ) -> Result<Self, OsError> {
         let mut options = OpenOptions::new();
         let flags = OFlag::O_NOFOLLOW.bits();
         let options = options.write(true).create_new(true).custom_flags(flags);
         // Nobody reads a secret file's new version before it has the old one's mode.
-        let old = std::fs::metadata(path).ok();
-        let mode = if old.is_some() { 0o600 } else { 0o666 };
+        let mode = if seen.is_some() { 0o600 } else { 0o666 };
         let opened = options.mode(mode).open(temporary);
         let mut file = opened.map_err(|e| OsError::new("write beside", path, e))?;
         let draft = Self { temporary: temporary.to_owned(), path: path.to_owned(), placed: false };
         let written = (|| {
             file.write_all(text)?;
-            if let Some(old) = &old {
-                keep(&file, old)?;
+            if let Some(seen) = seen {
+                keep(&file, seen)?;
             }
             file.sync_all()
         })();
@@ -274,12 +285,13 @@ impl Drop for Draft {
 }
 
 /// Mode and owner as they were. Who may not give a file away keeps it, with no more rights for others than before.
-fn keep(file: &File, old: &std::fs::Metadata) -> io::Result<()> {
+fn keep(file: &File, old: &Stamp) -> io::Result<()> {
     let new = file.metadata()?;
-    let mut mode = old.mode() & 0o7777;
-    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-        let given = std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()))
-            .or_else(|_| std::os::unix::fs::fchown(file, None, Some(old.gid())));
+    let mut mode = old.mode & 0o7777;
+    if (new.uid(), new.gid()) != old.owner {
+        let (user, group) = (Some(old.owner.0), Some(old.owner.1));
+        let given = std::os::unix::fs::fchown(file, user, group)
+            .or_else(|_| std::os::unix::fs::fchown(file, None, group));
         if given.is_err() {
             // The group is another one: what it might do everybody may.
             mode &= 0o777;

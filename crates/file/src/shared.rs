@@ -8,16 +8,17 @@
 //!
 //! **Crash**: the file is the old or the new one, whole (save.rs); the lock is free (lock.rs).
 
-mod alone;
-
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use commonhold_os::lock::folder_of;
+use commonhold_os::random::{hex, uuid};
 use serde_json::Value;
 
 use crate::document::{Document, Invalid};
 use crate::error::{FileError, LockError, UpdateError};
-use crate::lock::{FileLock, Waited};
+use crate::lock::{FileLock, Waited, remove_old};
 use crate::merge::Merge;
 use crate::save::{Draft, Loaded, Placed, Stamp, load, may_write, resolve};
 use crate::wait::Patience;
@@ -30,6 +31,8 @@ const MERGES_MAX: u32 = 16;
 /// A file that is just being written is read again so often, at such a distance.
 const TORN_MAX: u32 = 10;
 const TORN: Duration = Duration::from_millis(10);
+/// Between the name of a file and what tells its drafts without a lock apart.
+const DRAFT: &str = ".alone-";
 
 /// A JSON or JSONC file that many processes change.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub struct SharedFile {
     bytes_max: u64,
     merge: Merge,
     backup: bool,
+    /// Whether the drafts of the dead were looked for.
+    swept: OnceLock<()>,
 }
 
 /// What an update did.
@@ -58,7 +63,8 @@ impl SharedFile {
     /// The file `path`, which need not be there yet: then the first update makes it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let (patience, merge) = (Patience::default(), Merge::default());
-        Self { path: path.into(), patience, bytes_max: BYTES_MAX, merge, backup: true }
+        let (path, swept) = (path.into(), OnceLock::new());
+        Self { path, patience, bytes_max: BYTES_MAX, merge, backup: true, swept }
     }
 
     /// How long the lock is waited for.
@@ -129,18 +135,42 @@ impl SharedFile {
             let (file, retries, stale) = (path.display(), waited.retries, waited.stale);
             tracing::debug!(%file, retries, stale, waited = ?waited.time, "lock taken");
         }
-        let loaded = self.load(&path)?;
-        may_write(&path).map_err(FileError::from)?;
-        let (document, base) = self.parse(&path, &loaded)?;
-        let mut value = base.clone().unwrap_or(Value::Null);
+        self.change(&path, Some(&lock), updater)
+    }
+
+    /// Changes a file that belongs to this process: as [`SharedFile::update`], without the lock. The file is the old or
+    /// the new one, whole; a change that somebody makes in between all the same is merged as there, but of two updates
+    /// at once one may be lost. Killed in the middle, it leaves a temporary file, which the first such update of a later
+    /// [`SharedFile`] removes when it is a minute old.
+    ///
+    /// # Errors
+    /// [`UpdateError::Refused`] with the updater's error; [`UpdateError::File`].
+    pub fn update_alone<R, E>(
+        &self,
+        updater: impl FnOnce(&mut Value) -> Result<R, E>,
+    ) -> Result<Updated<R>, UpdateError<E>> {
+        let path = resolve(&self.path)?;
+        self.swept.get_or_init(|| sweep_drafts(&path));
+        self.change(&path, None, updater)
+    }
+
+    fn change<R, E>(
+        &self,
+        path: &Path,
+        lock: Option<&FileLock>,
+        updater: impl FnOnce(&mut Value) -> Result<R, E>,
+    ) -> Result<Updated<R>, UpdateError<E>> {
+        let waited = lock.map(FileLock::waited).unwrap_or_default();
+        let loaded = self.load(path)?;
+        may_write(path).map_err(FileError::from)?;
+        let (document, value) = self.parse(path, &loaded)?;
+        let mut value = value.unwrap_or(Value::Null);
         let result = updater(&mut value).map_err(UpdateError::Refused)?;
-        let unchanged = base.as_ref().map_or(value.is_null(), |base| *base == value);
-        if unchanged {
+        let Some(text) = document.changed(&value).map_err(|why| edit_error(path, why))? else {
             return Ok(Updated { result, written: false, waited, merges: 0 });
-        }
-        let text = document.changed(base.as_ref(), &value).map_err(|why| edit_error(&path, why))?;
-        let ours = Ours { base: base.unwrap_or(Value::Null), value };
-        let merges = self.write(&path, &lock, text, loaded.stamp, &ours)?;
+        };
+        let ours = Ours { base: &document, value };
+        let merges = self.write(path, lock, text, loaded.stamp, &ours)?;
         Ok(Updated { result, written: true, waited, merges })
     }
 
@@ -148,15 +178,16 @@ impl SharedFile {
     fn write(
         &self,
         path: &Path,
-        lock: &FileLock,
+        lock: Option<&FileLock>,
         mut text: Vec<u8>,
         mut seen: Option<Stamp>,
-        ours: &Ours,
+        ours: &Ours<'_>,
     ) -> Result<u32, FileError> {
         let backup = self.backup.then(|| backup_path(path));
         for merges in 0..MERGES_MAX {
-            let draft = Draft::write(path, &lock.temporary(), &text)?;
-            if !lock.is_held() {
+            let temporary = lock.map_or_else(|| draft_path(path), FileLock::temporary);
+            let draft = Draft::write(path, &temporary, &text, seen.as_ref())?;
+            if let Some(lock) = lock.filter(|lock| !lock.is_held()) {
                 let lock = lock.path().to_owned();
                 let who = "somebody who removed it while we had it".to_owned();
                 return Err(LockError::Lost { lock, who }.into());
@@ -178,11 +209,18 @@ impl SharedFile {
                 Err(_) if over => return Ok(merges),
                 parsed => parsed?,
             };
-            let merged = self.merge.three_way(&ours.base, &ours.value, value.as_ref());
-            let merged = theirs.changed(value.as_ref(), &merged);
-            (text, seen) = (merged.map_err(|why| edit_error(path, why))?, loaded.stamp);
+            let base = ours.base.value().ok().flatten().unwrap_or(Value::Null);
+            let merged = self.merge.three_way(&base, &ours.value, value.as_ref());
+            // Over: what is there is our version, and the merged one is made from theirs.
+            let made = theirs.changed(&merged).map_err(|why| edit_error(path, why))?;
+            match made {
+                Some(made) => text = made,
+                None if over => text.clone_from(&loaded.text),
+                None => return Ok(merges + 1),
+            }
+            seen = loaded.stamp;
         }
-        let lock = lock.path().to_owned();
+        let lock = lock_path(path);
         Err(FileError::Contended { path: path.to_owned(), lock, times: MERGES_MAX })
     }
 
@@ -217,8 +255,8 @@ impl SharedFile {
 }
 
 /// What the updater made of what.
-struct Ours {
-    base: Value,
+struct Ours<'a> {
+    base: &'a Document<'a>,
     value: Value,
 }
 
@@ -233,6 +271,18 @@ fn lock_path(path: &Path) -> PathBuf {
 /// The version before the last update.
 fn backup_path(path: &Path) -> PathBuf {
     beside(path, ".bak")
+}
+
+/// A new version that is written without a lock.
+fn draft_path(path: &Path) -> PathBuf {
+    beside(path, &format!("{DRAFT}{}.tmp", hex(&uuid())))
+}
+
+/// Removes the drafts of those who were killed.
+fn sweep_drafts(path: &Path) {
+    let prefix = beside(path, DRAFT);
+    let prefix = prefix.file_name().unwrap_or_default().to_string_lossy();
+    remove_old(folder_of(path), |name| name.starts_with(&*prefix) && name.ends_with(".tmp"));
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

@@ -30,6 +30,8 @@ pub enum Mode {
 pub struct LockFile {
     file: ManuallyDrop<File>,
     path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
     generation: u64,
 }
 
@@ -112,9 +114,11 @@ impl LockFile {
 
     fn open_with(at: &Path, path: &Path, options: &OpenOptions) -> Result<Self, OsError> {
         let file = options.open(at).map_err(|e| OsError::new("open", path, e))?;
+        let meta = file.metadata().map_err(|e| OsError::new("look at", path, e))?;
+        let identity = (meta.dev(), meta.ino());
         fork::register(file.as_raw_fd());
         let generation = fork::generation();
-        Ok(Self { file: ManuallyDrop::new(file), path: path.to_owned(), generation })
+        Ok(Self { file: ManuallyDrop::new(file), path: path.to_owned(), identity, generation })
     }
 
     /// Tries to lock the byte at `offset`; false when another description holds it.
@@ -155,9 +159,8 @@ impl LockFile {
     /// Whether the file's name still leads to this file.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        let here = self.file.metadata().map(|m| (m.dev(), m.ino()));
         let there = std::fs::symlink_metadata(&self.path).map(|m| (m.dev(), m.ino()));
-        matches!((here, there), (Ok(a), Ok(b)) if a == b)
+        there.is_ok_and(|there| there == self.identity)
     }
 
     /// Sets the lock of `length` bytes; 0: all from `offset` on.

@@ -1,8 +1,8 @@
 //! How a text is written: line ends, indentation, spaces. What is added to it is written like it.
 
-use jsonc_parser::ast::Value as Node;
-use jsonc_parser::common::Ranged;
 use serde_json::Value;
+
+use crate::parse::{Kind, Tree};
 
 /// How a text is written.
 #[derive(Debug)]
@@ -18,23 +18,19 @@ pub(super) struct Style<'t> {
 
 impl<'t> Style<'t> {
     /// The style of `text`.
-    pub(super) fn of(text: &'t str, root: Option<&Node<'_>>) -> Self {
+    pub(super) fn of(text: &'t str, tree: &Tree<'_>) -> Self {
         let first_line = text.split('\n').next().filter(|line| line.len() < text.len());
         let newline =
             if first_line.is_some_and(|line| line.ends_with('\r')) { "\r\n" } else { "\n" };
         let style = Self { newline, unit: "  ", compact: false, gap: " " };
-        let Some(root) = root else { return style };
-        let (first, tight) = match root {
-            Node::Object(object) => match object.properties.first() {
-                Some(one) => (one.start(), one.value.start() == one.name.end() + 1),
-                None => return style,
-            },
-            Node::Array(array) => match (array.elements.first(), array.elements.get(1)) {
-                (Some(one), next) => {
-                    (one.start(), next.is_some_and(|n| n.start() == one.end() + 1))
-                }
-                _ => return style,
-            },
+        let Some(root) = tree.root() else { return style };
+        let (first, tight) = match (root.kind, tree.children(root)) {
+            (Kind::Object { .. }, [name, value, ..]) => {
+                (name.start(), value.start() == name.end() + 1)
+            }
+            (Kind::Array { .. }, [one, rest @ ..]) => {
+                (one.start(), rest.first().is_some_and(|next| next.start() == one.end() + 1))
+            }
             _ => return style,
         };
         let whole = text.get(root.start()..root.end()).unwrap_or_default();

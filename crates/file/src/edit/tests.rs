@@ -122,9 +122,9 @@ fn mutate(value: &mut Value, choices: &mut Choices, put: &Value) {
     }
 }
 
-fn changed(text: &str, old: &Value, new: &Value) -> String {
+fn changed(text: &str, new: &Value) -> String {
     let document = Document::parse(text.as_bytes()).unwrap();
-    String::from_utf8(document.changed(Some(old), new).unwrap()).unwrap()
+    String::from_utf8(document.changed(new).unwrap().unwrap_or_else(|| text.into())).unwrap()
 }
 
 fn value_of(text: &str) -> Value {
@@ -155,10 +155,17 @@ proptest! {
         let mut new = old.clone();
         let mut choices = Choices(bytes, 7);
         (0..times).for_each(|_| mutate(&mut new, &mut choices, &put));
-        let made = changed(&text, &old, &new);
+        let made = changed(&text, &new);
         prop_assert_eq!(value_of(&made), new, "{}\n---\n{}", text, made);
-        let back = changed(&made, &value_of(&made), &old);
+        let back = changed(&made, &old);
         prop_assert_eq!(value_of(&back), old, "{}\n---\n{}", made, back);
+    }
+
+    #[test]
+    fn the_same_value_in_another_order_changes_nothing((old, text, _) in document()) {
+        let document = Document::parse(text.as_bytes()).unwrap();
+        prop_assert_eq!(document.changed(&old), Ok(None));
+        prop_assert_eq!(document.changed(&reversed(&old)), Ok(None));
     }
 
     #[test]
@@ -172,7 +179,7 @@ proptest! {
         let path = &paths[choices.below(paths.len())];
         let mut new = old.clone();
         *new.pointer_mut(path).unwrap() = json!("put in here");
-        let made = changed(&text, &old, &new);
+        let made = changed(&text, &new);
         let (before, behind) = made.split_once("\"put in here\"").unwrap();
         prop_assert!(text.starts_with(before) && text.ends_with(behind), "{}\n---\n{}", text, made);
         let was = &text[before.len()..text.len() - behind.len()];
@@ -188,11 +195,23 @@ proptest! {
             Value::Array(values) => values.insert(choices.below(values.len() + 1), put),
             _ => {}
         }
-        let made = changed(&text, &old, &new);
+        let made = changed(&text, &new);
         // Spaces before the closing bracket of what was empty may go.
         let mut left = made.bytes();
         let mut wanted = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
         prop_assert!(wanted.all(|byte| left.any(|other| other == byte)), "{}\n---\n{}", text, made);
+    }
+}
+
+/// The names of all objects in the opposite order.
+fn reversed(value: &Value) -> Value {
+    match value {
+        Value::Array(values) => values.iter().map(reversed).collect(),
+        Value::Object(values) => {
+            let members = values.iter().rev().map(|(name, value)| (name.clone(), reversed(value)));
+            Value::Object(members.collect())
+        }
+        other => other.clone(),
     }
 }
 
@@ -201,7 +220,7 @@ fn after(text: &str, change: impl FnOnce(&mut Value)) -> String {
     let old = value_of(text);
     let mut new = old.clone();
     change(&mut new);
-    let made = changed(text, &old, &new);
+    let made = changed(text, &new);
     assert_eq!(value_of(&made), new, "{made}");
     made
 }
@@ -266,7 +285,7 @@ fn a_text_without_a_value_gets_one_behind_its_comments() {
     let put = |text: &str| {
         let document = Document::parse(text.as_bytes()).unwrap();
         assert_eq!(document.value(), Ok(None));
-        String::from_utf8(document.changed(None, &json!({"a": 1})).unwrap()).unwrap()
+        String::from_utf8(document.changed(&json!({"a": 1})).unwrap().unwrap()).unwrap()
     };
     assert_eq!(put(""), "{\n  \"a\": 1\n}\n");
     assert_eq!(put(" \n"), "{\n  \"a\": 1\n}\n");
@@ -293,20 +312,20 @@ fn what_is_not_valid_is_told_with_its_place() {
     is("[0x10]", 1, 2, "");
     is("[\"\\ud800\"]", 1, 3, "surrogate");
     assert_eq!(place(b"{\n \"a\xff\": 1}"), (2, 4, "not UTF-8".to_owned()));
-    is(&"[".repeat(100_000), 1, 513, "depth");
-    is(&format!("{}1{}", "{\"a\":".repeat(600), "}".repeat(600)), 1, 1282, "depth");
+    is(&"[".repeat(100_000), 1, 501, "deeper than 500 levels");
+    is(&format!("{}1{}", "{\"a\":".repeat(600), "}".repeat(600)), 1, 2501, "deeper than 500");
 }
 
 #[test]
 fn what_nobody_could_read_again_is_not_written() {
-    let deep = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let arrays = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let objects = |levels| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
     let document = Document::parse(b"{\"a\": 1}").unwrap();
-    let old = document.value().unwrap();
-    assert!(document.changed(old.as_ref(), &deep(600)).unwrap_err().contains("deeper than"));
-    let objects = (0..249).fold(json!(1), |inner, _| json!({"a": inner}));
-    assert!(document.changed(old.as_ref(), &json!({"a": objects})).is_err());
-    for most in [deep(499), objects] {
-        let text = document.changed(old.as_ref(), &most).unwrap();
+    for most in [arrays(500), objects(500)] {
+        let text = document.changed(&most).unwrap().unwrap();
         assert_eq!(value_of(std::str::from_utf8(&text).unwrap()), most);
+    }
+    for more in [arrays(501), objects(501)] {
+        assert!(document.changed(&more).unwrap_err().contains("deeper than 500 levels"));
     }
 }
