@@ -1,12 +1,15 @@
 //! The lock beside a file: one owner at a time, lost by death at once, never by time.
 //!
-//! **Taking it**: an unnamed file is locked (an open-file-description lock, which the kernel frees at the owner's death)
-//! and filled with the owner, and only then linked to its name, which fails when the name is there. So a lock file is
-//! never seen unlocked or half written. On a file system without unnamed files it is a temporary file first.
+//! **Taking it**: where this kernel alone has the file system, a new lock file is *blank*: whoever has the kernel's lock on
+//! it (an open-file-description lock, which goes with its owner) while it is blank and has its name may fill it in with
+//! himself, and has it. That is who made it, or, if he was killed before, the next who comes. Elsewhere, where the
+//! kernel's locks may mean nothing, an unnamed file is locked and filled in first, and only then linked to its name,
+//! which fails when the name is there. On a file system without unnamed files it is a temporary file first.
 //!
 //! **Judging it**: a lock file is *held* while the kernel says that it is locked, or that its owner's process is there;
 //! it is *stale* when the owner is dead: another process has his number (start time and pidfd inode say so), his machine
 //! was started anew, or the kernel lock is free in a place where that proves his death. What cannot be told is held.
+//! One that is filled in is never blank again, so who was slow to fill in his own sees that somebody else did.
 //!
 //! **Taking over a stale one**: only who holds its *token*, a lock of the same kind whose name contains the nonce of the
 //! stale one, looks once more whether the lock file still has that nonce, and gives his token the name of the lock: in
@@ -20,10 +23,10 @@
 //! **Sources**: open(2) `O_TMPFILE`, link(2), fcntl(2) "Open file description locks", pidfd_open(2).
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,7 +38,7 @@ use commonhold_os::random::{hex, uuid};
 use nix::errno::Errno;
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC,
-    TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+    TMPFS_MAGIC, XFS_SUPER_MAGIC,
 };
 
 use crate::error::LockError;
@@ -83,6 +86,8 @@ enum Seen {
     Held { who: String, pidfd: Option<Pidfd> },
     /// Its owner is dead.
     Stale { nonce: String, who: String },
+    /// Nobody has filled it in yet.
+    Blank,
 }
 
 /// What was found in place of a lock.
@@ -100,15 +105,20 @@ impl FileLock {
     pub(crate) fn take(path: &Path, patience: &Patience) -> Result<Self, LockError> {
         let began = Instant::now();
         let mut backoff = Backoff::new(patience);
-        let mut first = true;
+        let local = is_local(path)?;
         loop {
             // Most who have waited see that it is there, and make no file for nothing.
-            let there = !std::mem::take(&mut first) && path.symlink_metadata().is_ok();
-            let made = if there { None } else { Self::publish(path)? };
+            let there = backoff.tries() > 0 && path.symlink_metadata().is_ok();
+            let made = match there {
+                true => None,
+                false if local => Self::create(path)?,
+                false => Self::publish(path)?,
+            };
             let (found, stale) = match made {
                 Some(lock) => (Found::Lock(Box::new(lock)), 0),
-                None => match look(path)? {
+                None => match look(path, local)? {
                     Seen::Gone => continue,
+                    Seen::Blank => (Self::fill_in(path)?, 0),
                     Seen::Held { who, pidfd } => {
                         (Found::Held { lock: path.to_owned(), who, pidfd }, 0)
                     }
@@ -142,8 +152,8 @@ impl FileLock {
         let token = token(path, nonce);
         let mut lock = match Self::publish(&token)? {
             Some(lock) => lock,
-            None => match look(&token)? {
-                Seen::Gone => return Ok(Found::Gone),
+            None => match look(&token, false)? {
+                Seen::Gone | Seen::Blank => return Ok(Found::Gone),
                 Seen::Held { who, pidfd } => return Ok(Found::Held { lock: token, who, pidfd }),
                 Seen::Stale { nonce, .. } => match Self::take_over(&token, &nonce)? {
                     Found::Lock(lock) => *lock,
@@ -151,7 +161,7 @@ impl FileLock {
                 },
             },
         };
-        match look(path)? {
+        match look(path, false)? {
             Seen::Stale { nonce: now, .. } if now == nonce => {
                 lock.kernel.rename(path)?;
                 lock.path = path.to_owned();
@@ -160,6 +170,54 @@ impl FileLock {
             // Somebody was faster.
             _ => Ok(Found::Gone),
         }
+    }
+
+    /// Makes a blank lock file and fills it in, unless one is there or somebody else is faster.
+    fn create(path: &Path) -> Result<Option<Self>, LockError> {
+        match LockFile::create_new(path, LOCK_MODE) {
+            Ok(file) => Self::claim(path, file),
+            Err(e) if e.is(Errno::EEXIST as i32) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Fills in the blank lock file of somebody who did not come to it.
+    fn fill_in(path: &Path) -> Result<Found, LockError> {
+        let claimed = match LockFile::open(path) {
+            Ok(file) => Self::claim(path, file)?,
+            Err(e) if e.is_not_found() => None,
+            Err(e) if e.is(Errno::EACCES as i32) => {
+                let who = "another user's process, who lets nobody write it".to_owned();
+                return Ok(Found::Held { lock: path.to_owned(), who, pidfd: None });
+            }
+            Err(e) => return Err(e.into()),
+        };
+        Ok(claimed.map_or(Found::Gone, |lock| Found::Lock(Box::new(lock))))
+    }
+
+    /// Fills in the lock file, if it is blank and has its name, and nobody else is about to.
+    fn claim(path: &Path, kernel: LockFile) -> Result<Option<Self>, LockError> {
+        let error = |e| OsError::new("write", path, e);
+        if !kernel.try_lock(0, Mode::Exclusive)? {
+            return Ok(None);
+        }
+        let mut text = Vec::new();
+        kernel.file().take(LOCK_BYTES_MAX).read_to_end(&mut text).map_err(error)?;
+        if !is_blank(&text) || !kernel.is_current() {
+            return Ok(None);
+        }
+        let owner = Owner::current()?;
+        let line = owner.line();
+        let mut written = kernel.file().write_all_at(&line, 0);
+        if text.len() > line.len() {
+            written = written.and_then(|()| kernel.file().set_len(line.len() as u64));
+        }
+        if let Err(e) = written {
+            // It is ours alone, filled in or not.
+            let _ = std::fs::remove_file(path);
+            return Err(error(e).into());
+        }
+        Ok(Some(Self { path: path.to_owned(), owner, kernel, waited: Waited::default() }))
     }
 
     /// Makes the lock file of this process, unless one is there.
@@ -293,8 +351,8 @@ fn hidden(lock: &Path, nonce: &str, ending: &str) -> PathBuf {
     lock.with_file_name(name)
 }
 
-/// Judges the lock file `path`.
-fn look(path: &Path) -> Result<Seen, LockError> {
+/// Judges the lock file `path`; `fills_in`: a blank one is to be filled in.
+fn look(path: &Path, fills_in: bool) -> Result<Seen, LockError> {
     let mut options = OpenOptions::new();
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let opened = options.read(true).custom_flags(flags.bits()).open(path);
@@ -317,11 +375,14 @@ fn look(path: &Path) -> Result<Seen, LockError> {
     let read = Read::by_ref(&mut file).take(LOCK_BYTES_MAX).read_to_end(&mut text);
     read.map_err(|e| OsError::new("read", path, e))?;
     let Some(owner) = Owner::parse(&text) else {
-        return judge_unreadable(path, &meta, locked, &text);
+        return match fills_in && is_blank(&text) && locked == Probe::Free {
+            true => Ok(Seen::Blank),
+            false => judge_unreadable(path, &meta, locked, &text),
+        };
     };
     let who = owner.to_string();
     let nonce = owner.nonce.clone();
-    Ok(match (locked, owner.standing(locked == Probe::Free && is_local(&file))) {
+    Ok(match (locked, owner.standing(locked == Probe::Free && is_local(path)?)) {
         (Probe::Free | Probe::Unsupported, Standing::Dead) => Seen::Stale { nonce, who },
         // Another container of this machine: here the kernel's locks are true.
         (Probe::Free, Standing::Unknown) if owner.is_of_this_boot() => Seen::Stale { nonce, who },
@@ -341,8 +402,15 @@ const LOCAL: [FsType; 6] = [
     OVERLAYFS_SUPER_MAGIC,
 ];
 
-fn is_local(file: &File) -> bool {
-    fstatfs(file).is_ok_and(|system| LOCAL.contains(&system.filesystem_type()))
+fn is_local(path: &Path) -> Result<bool, OsError> {
+    let system = seam::file_system(folder_of(path));
+    let system = system.map_err(|errno| OsError::from(("open the folder of", path, errno)))?;
+    Ok(LOCAL.contains(&system))
+}
+
+/// Whether there is nothing in it but what a loss of power leaves.
+fn is_blank(text: &[u8]) -> bool {
+    text.iter().all(|byte| *byte == 0)
 }
 
 /// A lock file without an owner: all that a loss of power leaves of one is an empty file, older than this boot. Anything
@@ -353,8 +421,7 @@ fn judge_unreadable(
     locked: Probe,
     text: &[u8],
 ) -> Result<Seen, LockError> {
-    let blank = text.iter().all(|byte| *byte == 0);
-    if locked != Probe::Held && blank && meta.ctime() < seam::boot_time() {
+    if locked != Probe::Held && is_blank(text) && meta.ctime() < seam::boot_time() {
         let nonce = blank_nonce(meta);
         return Ok(Seen::Stale { nonce, who: "a process before the last start".to_owned() });
     }
@@ -378,8 +445,13 @@ fn token(path: &Path, nonce: &str) -> PathBuf {
 /// What the kernel says, and what tests put in its place: file systems without locks or with locks that lie, a boot.
 mod seam {
     use std::fs::File;
+    use std::path::Path;
 
     use commonhold_os::lock::Probe;
+    use nix::errno::Errno;
+    #[cfg(test)]
+    use nix::sys::statfs::NFS_SUPER_MAGIC;
+    use nix::sys::statfs::{FsType, statfs};
 
     #[cfg(test)]
     thread_local! {
@@ -393,6 +465,14 @@ mod seam {
             return planted;
         }
         commonhold_os::lock::probe(file, 0)
+    }
+
+    pub(super) fn file_system(folder: &Path) -> Result<FsType, Errno> {
+        #[cfg(test)]
+        if PROBE.get().is_some() {
+            return Ok(NFS_SUPER_MAGIC);
+        }
+        Ok(statfs(folder)?.filesystem_type())
     }
 
     /// When the machine was started, in seconds since 1970; 0 when that is not known.

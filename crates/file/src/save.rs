@@ -23,7 +23,7 @@ use commonhold_os::OsError;
 use commonhold_os::lock::folder_of;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat2};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::unistd::{AccessFlags, faccessat, geteuid};
 
 use crate::error::FileError;
 
@@ -112,7 +112,6 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
     if at.file_name().is_none() {
         return Err(FileError::Kind { path: path.to_owned(), what: "a folder" });
     }
-    std::fs::metadata(folder_of(&at)).map_err(|e| OsError::new("open the folder of", &at, e))?;
     Ok(at)
 }
 
@@ -124,6 +123,8 @@ pub(crate) fn load(path: &Path, limit: u64) -> Result<Loaded, FileError> {
     let mut file = match opened {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let folder = std::fs::metadata(folder_of(path));
+            folder.map_err(|e| OsError::new("open the folder of", path, e))?;
             return Ok(Loaded { text: Vec::new(), stamp: None });
         }
         Err(e) => return Err(OsError::new("read", path, e).into()),
@@ -138,18 +139,19 @@ pub(crate) fn load(path: &Path, limit: u64) -> Result<Loaded, FileError> {
     if meta.size() > limit {
         return Err(too_large(meta.size()));
     }
-    let mut text = Vec::with_capacity(usize::try_from(meta.size()).unwrap_or(0) + 1);
-    Read::by_ref(&mut file).take(limit + 1).read_to_end(&mut text).map_err(error)?;
-    if text.len() as u64 > limit {
-        return Err(too_large(text.len() as u64));
-    }
-    // Written in place while it was read: another version than either.
-    let stamp = Stamp::of(&file.metadata().map_err(error)?);
-    Ok(Loaded { text, stamp: Some(stamp) })
+    let mut text = Vec::with_capacity(usize::try_from(meta.size()).unwrap_or(0));
+    Read::by_ref(&mut file).take(meta.size()).read_to_end(&mut text).map_err(error)?;
+    // Written in place while it was read: another version than this one.
+    Ok(Loaded { text, stamp: Some(Stamp::of(&meta)) })
 }
 
 /// Whether we may write the file: who may not shall not replace it either, though its folder would let him.
-pub(crate) fn may_write(path: &Path) -> Result<(), OsError> {
+pub(crate) fn may_write(path: &Path, seen: Option<&Stamp>) -> Result<(), OsError> {
+    // His own file's owner needs no look at groups and lists.
+    let user = geteuid().as_raw();
+    if seen.is_none_or(|seen| seen.owner.0 == user && seen.mode & 0o200 != 0) {
+        return Ok(());
+    }
     match faccessat(AT_FDCWD, path, AccessFlags::W_OK, AtFlags::AT_EACCESS) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(OsError::from(("write", path, errno))),
@@ -192,6 +194,7 @@ impl Draft {
     }
 
     /// Gives it the name: this is the moment of the change. What it replaced becomes `backup`; it goes if there is none.
+    /// The folder is not synced.
     pub(crate) fn place(
         mut self,
         seen: Option<&Stamp>,
@@ -221,7 +224,6 @@ impl Draft {
             // Who removes our lock as stale would do it, too.
             let _ = std::fs::remove_file(&self.temporary);
         }
-        sync_folder(&self.path)?;
         Ok(placed)
     }
 
@@ -238,7 +240,6 @@ impl Draft {
             Err(errno) => return Err(OsError::from(("name", self.path.as_path(), errno))),
         }
         self.placed = true;
-        sync_folder(&self.path)?;
         Ok(Placed::Well)
     }
 
@@ -252,7 +253,6 @@ impl Draft {
         let renamed = std::fs::rename(&self.temporary, &self.path);
         renamed.map_err(|e| OsError::new("replace", &self.path, e))?;
         self.placed = true;
-        sync_folder(&self.path)?;
         Ok(Placed::Well)
     }
 }
@@ -302,7 +302,7 @@ fn keep(file: &File, old: &Stamp) -> io::Result<()> {
 }
 
 /// After this a loss of power does not bring the old version back.
-fn sync_folder(path: &Path) -> Result<(), OsError> {
+pub(crate) fn sync_folder(path: &Path) -> Result<(), OsError> {
     let folder = folder_of(path);
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     match synced {

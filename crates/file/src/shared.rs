@@ -1,7 +1,7 @@
 //! The shared file: reading it, and changing it as one atomic step.
 //!
 //! **Update**: take the lock; load; let the updater change the value; write the new text beside the file and sync it;
-//! look whether the file is still the version that was loaded; rename; sync the folder; give the lock up. Who changes
+//! look whether the file is still the version that was loaded; rename; give the lock up; sync the folder. Who changes
 //! the file without the lock in between is met at the look: the two changes are merged ([`Merge`]), on the version that
 //! he made, and it is written and looked at again. What he changes between that look and the rename is in what the rename
 //! gives back, and merged too (save.rs).
@@ -20,7 +20,7 @@ use crate::document::{Document, Invalid};
 use crate::error::{FileError, LockError, UpdateError};
 use crate::lock::{FileLock, Waited, remove_old};
 use crate::merge::Merge;
-use crate::save::{Draft, Loaded, Placed, Stamp, load, may_write, resolve};
+use crate::save::{Draft, Loaded, Placed, Stamp, load, may_write, resolve, sync_folder};
 use crate::wait::Patience;
 
 /// The most bytes of a file, unless another limit is set.
@@ -135,7 +135,7 @@ impl SharedFile {
             let (file, retries, stale) = (path.display(), waited.retries, waited.stale);
             tracing::debug!(%file, retries, stale, waited = ?waited.time, "lock taken");
         }
-        self.change(&path, Some(&lock), updater)
+        self.change(&path, Some(lock), updater)
     }
 
     /// Changes a file that belongs to this process: as [`SharedFile::update`], without the lock. The file is the old or
@@ -157,12 +157,12 @@ impl SharedFile {
     fn change<R, E>(
         &self,
         path: &Path,
-        lock: Option<&FileLock>,
+        lock: Option<FileLock>,
         updater: impl FnOnce(&mut Value) -> Result<R, E>,
     ) -> Result<Updated<R>, UpdateError<E>> {
-        let waited = lock.map(FileLock::waited).unwrap_or_default();
+        let waited = lock.as_ref().map(FileLock::waited).unwrap_or_default();
         let loaded = self.load(path)?;
-        may_write(path).map_err(FileError::from)?;
+        may_write(path, loaded.stamp.as_ref()).map_err(FileError::from)?;
         let (document, value) = self.parse(path, &loaded)?;
         let mut value = value.unwrap_or(Value::Null);
         let result = updater(&mut value).map_err(UpdateError::Refused)?;
@@ -178,23 +178,28 @@ impl SharedFile {
     fn write(
         &self,
         path: &Path,
-        lock: Option<&FileLock>,
+        lock: Option<FileLock>,
         mut text: Vec<u8>,
         mut seen: Option<Stamp>,
         ours: &Ours<'_>,
     ) -> Result<u32, FileError> {
         let backup = self.backup.then(|| backup_path(path));
         for merges in 0..MERGES_MAX {
-            let temporary = lock.map_or_else(|| draft_path(path), FileLock::temporary);
+            let temporary = lock.as_ref().map_or_else(|| draft_path(path), FileLock::temporary);
             let draft = Draft::write(path, &temporary, &text, seen.as_ref())?;
-            if let Some(lock) = lock.filter(|lock| !lock.is_held()) {
+            if let Some(lock) = lock.as_ref().filter(|lock| !lock.is_held()) {
                 let lock = lock.path().to_owned();
                 let who = "somebody who removed it while we had it".to_owned();
                 return Err(LockError::Lost { lock, who }.into());
             }
             let (loaded, over) = if Stamp::now(path)? == seen {
                 match draft.place(seen.as_ref(), backup.as_deref())? {
-                    Placed::Well => return Ok(merges),
+                    Placed::Well => {
+                        // Who builds on our version syncs it with his own.
+                        drop(lock);
+                        sync_folder(path)?;
+                        return Ok(merges);
+                    }
                     Placed::Taken => (self.load(path)?, false),
                     // What is there now is ours.
                     Placed::Over(theirs) => (Loaded { stamp: Stamp::now(path)?, ..theirs }, true),
@@ -206,7 +211,10 @@ impl SharedFile {
             tracing::debug!(file = %path.display(), "changed without the lock: merging");
             let (theirs, value) = match self.parse(path, &loaded) {
                 // What was no document is the backup now, and the file is whole.
-                Err(_) if over => return Ok(merges),
+                Err(_) if over => {
+                    sync_folder(path)?;
+                    return Ok(merges);
+                }
                 parsed => parsed?,
             };
             let base = ours.base.value().ok().flatten().unwrap_or(Value::Null);

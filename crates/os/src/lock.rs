@@ -71,6 +71,24 @@ impl LockFile {
         Self::open_with(at, path, options)
     }
 
+    /// A description of a new file `path`, which was not there; blank, and seen by everybody.
+    ///
+    /// # Errors
+    /// [`OsError`] when `path` is there already (`EEXIST`), or the folder does not let it.
+    pub fn create_new(path: &Path, mode: u32) -> Result<Self, OsError> {
+        Self::unpublished_at(path, path, mode)
+    }
+
+    /// A description of a file that is there.
+    ///
+    /// # Errors
+    /// [`OsError`] when it is not, or may not be written.
+    pub fn open(path: &Path) -> Result<Self, OsError> {
+        let mut options = OpenOptions::new();
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        Self::open_with(path, path, options.read(true).write(true).custom_flags(flags))
+    }
+
     /// Gives an unpublished file its name; false when the name is somebody's already.
     ///
     /// # Errors

@@ -302,15 +302,16 @@ fn what_is_not_valid_is_told_with_its_place() {
     };
     let is = |text: &str, line, column, why: &str| {
         let (l, c, w) = place(text.as_bytes());
-        assert!((l, c) == (line, column) && w.contains(why), "{l}:{c}: {w}");
+        assert!((l, c) == (line, column) && w.contains(why), "{text}: {l}:{c}: {w}");
     };
     is("{\n  \"a\": 1e999\n}", 2, 8, "out of range");
     is("{\"é\": 1,\n \"b\" 2}", 2, 6, "colon");
     is("[1] [2]", 1, 5, "more than one");
     is("{'a': 1}", 1, 2, "single-quoted");
     is("[NaN]", 1, 2, "");
-    is("[0x10]", 1, 2, "");
-    is("[\"\\ud800\"]", 1, 3, "surrogate");
+    is("[0x10]", 1, 3, "comma");
+    is("[\"a\nb\"]", 1, 4, "control character");
+    is("[\"\\ud800\"]", 1, 9, "hex escape");
     assert_eq!(place(b"{\n \"a\xff\": 1}"), (2, 4, "not UTF-8".to_owned()));
     is(&"[".repeat(100_000), 1, 501, "deeper than 500 levels");
     is(&format!("{}1{}", "{\"a\":".repeat(600), "}".repeat(600)), 1, 2501, "deeper than 500");

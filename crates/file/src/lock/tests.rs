@@ -188,8 +188,31 @@ fn what_another_program_left_is_not_touched() {
 }
 
 #[test]
-fn an_empty_file_is_stale_only_if_the_power_went_since() {
+fn a_blank_file_is_filled_in_unless_somebody_is_about_to() {
     let place = Place::new();
+    for blank in [0, 100, 1000] {
+        std::fs::write(&place.lock, vec![0; blank]).unwrap();
+        let lock = place.take().unwrap();
+        assert_eq!((lock.waited().stale, lock.waited().retries), (0, 0));
+        let text = std::fs::read(&place.lock).unwrap();
+        assert_eq!(text, lock.owner.line(), "{blank}");
+    }
+    std::fs::write(&place.lock, "").unwrap();
+    let slow = LockFile::open(&place.lock).unwrap();
+    assert!(slow.try_lock(0, Mode::Exclusive).unwrap());
+    place.waits();
+    slow.unlock(0);
+    // Who made it was slow: meanwhile somebody has filled it in, given it up, and died with the next one.
+    let lock = place.take().unwrap();
+    drop(lock);
+    assert!(FileLock::claim(&place.lock, slow).unwrap().is_none());
+    assert_eq!(place.names(), [""; 0]);
+}
+
+#[test]
+fn where_kernels_locks_may_lie_a_blank_file_is_stale_only_if_the_power_went_since() {
+    let place = Place::new();
+    let _planted = Planted::probe(Probe::Free);
     std::fs::write(&place.lock, "").unwrap();
     place.waits();
     let _planted = Planted::boot(i64::MAX);

@@ -1,7 +1,8 @@
 //! The parser beside another one, which made the same choices: whatever bytes come, both take them or neither does,
 //! and both see the same.
 
-use jsonc_parser::ast::{ObjectProp, Value as Node};
+use jsonc_parser::ast::{ObjectProp, ObjectPropName, StringLit, Value as Node};
+use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -27,24 +28,38 @@ fn theirs(text: &str) -> Option<Option<Value>> {
         allow_extended_string_escapes: false,
     };
     let parsed = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &options).ok()?;
-    parsed.value.map(|node| value_of(&node)).transpose().ok()
+    parsed.value.map(|node| value_of(&node, text)).transpose().ok()
 }
 
-fn value_of(node: &Node<'_>) -> Result<Value, serde_json::Error> {
+fn value_of(node: &Node<'_>, text: &str) -> Result<Value, serde_json::Error> {
     Ok(match node {
         Node::NullKeyword(_) => Value::Null,
         Node::BooleanLit(literal) => Value::Bool(literal.value),
-        Node::StringLit(literal) => Value::String(literal.value.to_string()),
+        Node::StringLit(literal) => Value::String(plain_string(literal, text)?),
         Node::NumberLit(literal) => Value::Number(literal.value.parse()?),
-        Node::Array(array) => array.elements.iter().map(value_of).collect::<Result<_, _>>()?,
+        Node::Array(array) => {
+            array.elements.iter().map(|node| value_of(node, text)).collect::<Result<_, _>>()?
+        }
         Node::Object(object) => {
             let members = object.properties.iter();
             let named = |member: &ObjectProp<'_>| {
-                Ok((member.name.as_str().to_owned(), value_of(&member.value)?))
+                let name = match &member.name {
+                    ObjectPropName::String(literal) => plain_string(literal, text)?,
+                    ObjectPropName::Word(_) => unreachable!("not allowed"),
+                };
+                Ok((name, value_of(&member.value, text)?))
             };
             Value::Object(members.map(named).collect::<Result<_, serde_json::Error>>()?)
         }
     })
+}
+
+/// What a string says. The other parser takes line ends within it, and JSON does not.
+fn plain_string(literal: &StringLit<'_>, text: &str) -> Result<String, serde_json::Error> {
+    if text[literal.start()..literal.end()].bytes().any(|byte| byte < b' ') {
+        serde_json::from_str::<String>("\"\n\"")?;
+    }
+    Ok(literal.value.to_string())
 }
 
 /// Pieces of texts, right and wrong. Left out: spaces that are none in JSON, which the other one takes.
