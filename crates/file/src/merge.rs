@@ -5,14 +5,15 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// What becomes of a place that both sides changed in different ways.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Policy {
-    /// Ours: it is the later one, for we have not written yet.
+    /// Ours, the last writer's: we have not written yet.
     #[default]
     Ours,
     /// Theirs.
@@ -22,6 +23,53 @@ pub enum Policy {
     Additive,
     /// A function of base, theirs and ours; none: the place goes.
     Custom(Arc<CustomMerge>),
+}
+
+impl Policy {
+    /// For objects with a time: numbers that both sides have become their average, each side weighted by how recent it is:
+    /// half as much for every `half_life` that it lies behind the other. Anything else that both changed is the later
+    /// side's; ours, if they are equally old. `time` names the member with the time of the last change, in seconds since
+    /// 1970; who has none is as old as can be. Nothing that either side has is removed.
+    ///
+    /// The average of three versions depends on the order in which they meet; where that matters, keep the weights in the
+    /// document, as `commonhold_systems::concepts` does.
+    #[must_use]
+    pub fn by_recency(time: &str, half_life: Duration) -> Self {
+        let (time, half_life) = (time.to_owned(), half_life.as_secs_f64());
+        Self::Custom(Arc::new(move |_, theirs, ours| match (theirs, ours) {
+            (Some(Value::Object(theirs)), Some(Value::Object(ours))) => {
+                Some(Value::Object(average(&time, half_life, theirs, ours)))
+            }
+            (theirs, ours) => ours.or(theirs).cloned(),
+        }))
+    }
+}
+
+fn average(
+    time: &str,
+    half_life: f64,
+    theirs: &Map<String, Value>,
+    ours: &Map<String, Value>,
+) -> Map<String, Value> {
+    let at = |side: &Map<String, Value>| side.get(time).and_then(Value::as_f64);
+    let (at_theirs, at_ours) = (at(theirs), at(ours));
+    let later = at_theirs.unwrap_or(f64::MIN) <= at_ours.unwrap_or(f64::MIN);
+    let behind = at_theirs.unwrap_or(f64::MIN) - at_ours.unwrap_or(f64::MIN);
+    // The weights sum up to 1, and none is more than the later side's.
+    let share = if behind == 0.0 { 0.5 } else { 1.0 / (1.0 + (behind / half_life).exp2()) };
+    let mut both = theirs.clone();
+    for (name, value) in ours {
+        let merged = match (theirs.get(name), value) {
+            (Some(Value::Number(a)), Value::Number(b)) if name != time && a != b => {
+                let (a, b) = (a.as_f64().unwrap_or(0.0), b.as_f64().unwrap_or(0.0));
+                Number::from_f64(a * (1.0 - share) + b * share).map(Value::Number)
+            }
+            (Some(there), _) if !later => Some(there.clone()),
+            _ => Some(value.clone()),
+        };
+        both.insert(name.clone(), merged.unwrap_or_else(|| value.clone()));
+    }
+    both
 }
 
 /// A merge of one's own: base, theirs, ours; none stands for "not there".

@@ -20,25 +20,23 @@ const SIZES: [usize; 3] = [2, 20, 200];
 pub(crate) fn alone(effort: Effort, report: &mut Report) -> Outcome {
     for count in SIZES {
         let folder = folder()?;
-        let [ours, bare, peer] =
-            ["ours.jsonc", "bare.jsonc", "peer.json"].map(|name| folder.path().join(name));
+        let [ours, peer] = ["ours.jsonc", "peer.json"].map(|name| folder.path().join(name));
         let text = serde_json::to_string_pretty(&concepts(count))?;
-        for path in [&ours, &bare, &peer] {
+        for path in [&ours, &peer] {
             std::fs::write(path, &text)?;
         }
-        let (file, without) = (SharedFile::new(&ours), SharedFile::new(&bare).backup(false));
+        let file = SharedFile::new(&ours);
         let turns = effort.of(200, 20);
-        let ways: [Way<'_>; 3] = [
+        let ways: [Way<'_>; 2] = [
             Box::new(|| each(20, |number| shared(&file, number))),
-            Box::new(|| each(20, |number| shared(&without, number))),
             Box::new(|| each(20, |number| by_hand(&peer, number))),
         ];
-        let [ours, bare, peer] = in_turns(turns, ways)?;
+        let [ours, peer] = in_turns(turns, ways)?;
         let ratio = ours.median / peer.median;
         let what = format!("one persona alone, {count} concepts, {} bytes", text.len());
-        let line = Line::new(17, what, format!("{ours}; without a backup {bare}"))
+        let line = Line::new(17, what, ours.to_string())
             .peer(format!("read, change, write, fsync, rename, fsync {peer}"))
-            .ratio(format!("{ratio:.2}; {:.2}", bare.median / peer.median));
+            .ratio(format!("{ratio:.2}"));
         report.add(&line.target("≤ 1.1 ×", ratio <= 1.1));
     }
     Ok(())

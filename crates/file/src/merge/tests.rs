@@ -1,6 +1,8 @@
 //! Laws of merging, and its edge cases.
 
 use proptest::prelude::*;
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
@@ -141,4 +143,27 @@ fn a_function_is_asked_where_the_sides_differ() {
     let merge = Merge::new().at("n", Policy::Custom(Arc::new(sum)));
     let merged = merge.three_way(&json!({"n": 10}), &json!({"n": 12}), Some(&json!({"n": 15})));
     assert_eq!(merged, json!({"n": 17}));
+}
+
+#[test]
+fn numbers_are_averaged_by_how_recent_their_sides_are() {
+    let merge = Merge::new().at("*", Policy::by_recency("at", Duration::from_secs(100)));
+    let met = |theirs: Value, ours: Value| {
+        merge.three_way(&json!({}), &json!({"a": ours}), Some(&json!({"a": theirs})))["a"].clone()
+    };
+    let theirs = json!({"level": 0.2, "name": "theirs", "at": 1000, "kept": 1});
+    // Equally old: the middle, and what cannot be averaged is ours.
+    let made = met(theirs.clone(), json!({"level": 0.6, "name": "ours", "at": 1000}));
+    assert_eq!(made, json!({"level": 0.4, "name": "ours", "at": 1000, "kept": 1}));
+    // A half-life later: twice the weight. A half-life earlier: half of theirs, and theirs is the name.
+    let made = met(theirs.clone(), json!({"level": 0.5, "name": "ours", "at": 1100}));
+    assert_eq!(made, json!({"level": 0.4, "name": "ours", "at": 1100, "kept": 1}));
+    let made = met(theirs.clone(), json!({"level": 0.5, "name": "ours", "at": 900}));
+    assert!((made["level"].as_f64().unwrap() - 0.3).abs() < 1e-12, "{made}");
+    assert_eq!((&made["name"], &made["at"]), (&json!("theirs"), &json!(1000)));
+    // Who has no time is as old as can be.
+    let made = met(theirs, json!({"level": 0.9, "new": true}));
+    assert_eq!(made, json!({"level": 0.2, "name": "theirs", "at": 1000, "kept": 1, "new": true}));
+    let made = met(json!({"level": 0.0}), json!({"level": 1.0}));
+    assert_eq!(made, json!({"level": 0.5}));
 }

@@ -79,9 +79,14 @@ impl From<MapError<ConceptError>> for Problem {
         let detail = error.to_string();
         match error {
             MapError::Refused(error) => error.into(),
-            MapError::Shape { .. } | MapError::File(FileError::Invalid { .. }) => {
-                Self::new(Kind::Conflict, detail)
-            }
+            MapError::Shape { .. }
+            | MapError::File(
+                FileError::Invalid { .. }
+                | FileError::Emptied { .. }
+                | FileError::Unmerged { .. }
+                | FileError::TooLarge { .. }
+                | FileError::Kind { .. },
+            ) => Self::new(Kind::Conflict, detail),
             MapError::File(
                 FileError::Lock(LockError::Held { .. } | LockError::Lost { .. })
                 | FileError::Contended { .. },
@@ -101,7 +106,7 @@ impl From<MapError<ConceptError>> for Problem {
     responses(
         (status = 200, description = "The concept as it is now.", body = ConceptSchema),
         (status = 404, description = "This daemon was started without a human concept map."),
-        (status = 409, description = "The file is not a valid map; it was left as it is.")
+        (status = 409, description = "The file is not a valid map, or none that can be changed; the detail says what was done.")
     )
 )]
 pub async fn learn(
