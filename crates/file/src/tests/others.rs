@@ -58,6 +58,24 @@ fn each_change_of_the_last_moment_is_merged_once() {
 }
 
 #[test]
+fn each_version_is_merged_against_the_one_that_it_was_made_of() {
+    let place = Place::new("{\"ours\": 0}");
+    let (path, mut times) = (place.path.clone(), 0);
+    let _meanwhile = Meanwhile::new(move || {
+        times += 1;
+        if times <= 2 {
+            let ours = serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).unwrap();
+            let ours = ours["ours"].as_u64().unwrap() + 10;
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, json!({"ours": ours}).to_string()).unwrap();
+        }
+    });
+    assert_eq!(count(&place.file()).unwrap().merges, 2);
+    // His first was made of the same version as ours, and ours counts; his second was made of ours.
+    assert_eq!(place.file().read().unwrap(), Some(json!({"ours": 11})));
+}
+
+#[test]
 fn who_never_lets_us_is_told_where_everything_is() {
     let place = Place::new("{\"ours\": 0}");
     let (_meanwhile, _) = races(&place, u64::MAX);
