@@ -4,6 +4,7 @@
 #
 #   scripts/prove.sh                 the fast part
 #   scripts/prove.sh --long          all of it: hours
+#   scripts/prove.sh --tested        the fast part without the tests that `cargo nextest run --workspace` has run already
 #   scripts/prove.sh --bite          that every check can fail: plants what it must find, and demands that it does
 #   scripts/prove.sh CHECK…          these checks alone (commonhold-prove --list names them; also loom, processes,
 #                                    and, with a nightly compiler, tsan and fuzz)
@@ -15,12 +16,13 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/ensure_tools.sh"
 [[ -z ${CARGO_TARGET_DIR:-} ]] || CARGO_TARGET_DIR=$(target_dir)
 cd -- "$repo"
 
-long=() bite=() checks=()
+long=() bite=() checks=() tested=
 for argument in "$@"; do
     case $argument in
         --long) long=(--long) ;;
         --bite) bite=(--bite) ;;
-        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+        --tested) tested=yes ;;
+        -h | --help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
         -*) die "no option $argument; see --help" ;;
         *) checks+=("$argument") ;;
     esac
@@ -30,7 +32,8 @@ need_cargo
 need_c_compiler
 need_cargo_tool nextest 0.9.143
 scratch=$(mktemp -d)
-trap 'rm -rf -- "$scratch"' EXIT
+models=
+trap '[[ -z $models ]] || kill "$models" 2>/dev/null || true; rm -rf -- "$scratch"' EXIT
 failed=0
 
 # wanted NAME: whether the check is asked for; true when none is named.
@@ -100,6 +103,11 @@ for check in "${checks[@]}"; do
     [[ " loom processes tsan fuzz " == *" $check "* ]] || inside+=("$check")
 done
 
+# The models need one processor, and no file: they run beside the rest.
+if [[ ${#bite[@]} == 0 ]] && wanted loom; then
+    { loom && [[ $failed == 0 ]]; } >"$scratch/models" 2>&1 &
+    models=$!
+fi
 features=()
 [[ ${#bite[@]} == 0 ]] || features=(--features faults)
 if [[ ${#checks[@]} == 0 || ${#inside[@]} != 0 ]]; then
@@ -113,8 +121,11 @@ if [[ ${#checks[@]} == 0 && ${#long[@]} != 0 && ${#bite[@]} == 0 ]]; then
     "$(target_dir)/debug/commonhold-prove" killed frozen stopped long || failed=1
 fi
 if [[ ${#bite[@]} == 0 ]]; then
-    ! wanted loom || loom
-    ! wanted processes || processes
+    if [[ -n $models ]]; then
+        wait "$models" || failed=1
+        cat "$scratch/models"
+    fi
+    [[ -n $tested ]] || ! wanted processes || processes
     ! asked tsan || tsan
     ! asked fuzz || fuzz
 fi

@@ -58,7 +58,7 @@ step "tests" cargo nextest run --workspace --locked
 step "examples in the documentation" cargo test --doc --workspace --locked
 step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 step "dependencies" cargo deny --locked check bans licenses sources
-step "proof" scripts/prove.sh
+step "proof" scripts/prove.sh --tested
 step "torture" torture
 
 printf '\nall checks passed in %d s\n' "$SECONDS"
