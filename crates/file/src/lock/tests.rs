@@ -252,11 +252,16 @@ fn a_blank_file_is_filled_in_unless_somebody_is_about_to() {
     assert!(slow.try_lock(0, Mode::Exclusive).unwrap());
     place.waits();
     slow.unlock(0);
-    // Who made it was slow: meanwhile somebody has filled it in, given it up, and died with the next one.
-    let lock = place.take().unwrap();
-    drop(lock);
+    // Who made it was slow: meanwhile somebody has filled it in and given it up,
+    drop(place.take().unwrap());
     assert!(FileLock::claim(&place.lock, slow).unwrap().is_none());
     assert_eq!(place.names(), [""; 0]);
+    // or has filled it in and died, and somebody else is about to take it over.
+    std::fs::write(&place.lock, "").unwrap();
+    let slow = LockFile::open(&place.lock).unwrap();
+    place.plant(|owner| owner["pid"] = json!(dead()));
+    assert!(FileLock::claim(&place.lock, slow).unwrap().is_none());
+    place.takes_over();
 }
 
 #[test]
