@@ -102,7 +102,7 @@ pub enum FileError {
         why: String,
     },
     /// The file is, or would become, larger than may be read.
-    #[error("{} has or would have {bytes} bytes; at most {limit} may be read; nothing was written", path.display())]
+    #[error("{} has, or would have, {bytes} bytes; at most {limit} are read and written", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

@@ -262,6 +262,11 @@ fn a_blank_file_is_filled_in_unless_somebody_is_about_to() {
     place.plant(|owner| owner["pid"] = json!(dead()));
     assert!(FileLock::claim(&place.lock, slow).unwrap().is_none());
     place.takes_over();
+    // or it was removed by hand.
+    std::fs::write(&place.lock, "").unwrap();
+    let slow = LockFile::open(&place.lock).unwrap();
+    std::fs::remove_file(&place.lock).unwrap();
+    assert!(FileLock::claim(&place.lock, slow).unwrap().is_none());
 }
 
 #[test]
