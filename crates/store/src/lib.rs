@@ -1,4 +1,4 @@
-//! Where committed versions go: the [`Store`] trait, its implementation on SQLite, and the [`Audit`] that
+//! Where committed versions go: the [`Store`] trait, its implementations on SQLite and PostgreSQL, and the [`Audit`] that
 //! proves from the rows alone that nothing was lost, doubled or changed.
 //!
 //! A store holds, for each table `T` of the catalogue, a table `T` with the latest row of every key and, with
@@ -14,7 +14,11 @@
 
 mod audit;
 mod chain;
+mod decode;
+mod encode;
 mod error;
+mod layout;
+mod meta;
 mod null;
 mod sqlite;
 mod store;

@@ -142,7 +142,7 @@ impl Store for SqliteStore {
     }
 
     fn owner(&mut self) -> Result<Option<Owner>, StoreError> {
-        self.with(|s| s.snapshot(meta::owner))
+        self.with(|s| s.snapshot(|conn, path| meta::owner(conn, path)))
     }
 
     fn catalogue(&mut self) -> Result<Option<Catalogue>, StoreError> {
@@ -193,7 +193,7 @@ impl Store for SqliteStore {
     }
 
     fn marks(&mut self) -> Result<Vec<Mark>, StoreError> {
-        self.with(|s| s.snapshot(meta::marks))
+        self.with(|s| s.snapshot(|conn, path| meta::marks(conn, path)))
     }
 
     fn highest_sequence(&mut self, table: usize, writer: WriterId) -> Result<u64, StoreError> {

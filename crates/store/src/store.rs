@@ -221,13 +221,14 @@ pub trait Store: Send {
 }
 
 /// Opens the store at `url`, making it if it is not there: `sqlite:PATH` (with `?synchronous=full`, the default, or
-/// `?synchronous=normal`) or `none`.
+/// `?synchronous=normal`), `postgres://USER@HOST/DATABASE` (`docs/postgres.md` gives its parameters) or `none`.
 ///
 /// # Errors
 /// [`StoreError`] when `url` is none, or the database cannot be opened or is not one.
 pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
     Ok(match Url::parse(url)? {
         Url::Sqlite(target) => Box::new(SqliteStore::open(target)?),
+        Url::Postgres(target) => return Err(StoreError::NotAStore(target.place())),
         Url::None => Box::new(NullStore::default()),
     })
 }
@@ -239,6 +240,7 @@ pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
 pub fn open_read_only(url: &str) -> Result<Box<dyn Store>, StoreError> {
     Ok(match Url::parse(url)? {
         Url::Sqlite(target) => Box::new(SqliteStore::open_read_only(target)?),
+        Url::Postgres(target) => return Err(StoreError::NotAStore(target.place())),
         Url::None => Box::new(NullStore::default()),
     })
 }
