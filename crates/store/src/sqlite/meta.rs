@@ -3,8 +3,9 @@
 //! | key | value |
 //! | --- | --- |
 //! | `store_id` | 32 hexadecimal digits, made with the table |
-//! | `owner` | JSON: `uuid`, `path`, `boot_id` of the segment that claimed last |
-//! | `epoch` | how often the store was claimed |
+//! | `owner` | JSON: `uuid`, `path`, `boot_id`, `node`, `host`, `device` of the segment that claimed last; `null` after a take-over |
+//! | `epoch` | how often the store was claimed or taken over |
+//! | `batch` | how many batches were written |
 //! | `catalogue` | the catalogue of the last claim, as JSON |
 //! | `floor:T` | the version floor of table T |
 //! | `count:T`, `link:T` | rows of `T_history` ever written, and the link of the last |
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::{self, Link, from_hex, hex};
 use crate::error::StoreError;
+use crate::node::Node;
 use crate::sqlite::connection::of;
 use crate::store::{Mark, MarkKind, Owner, SegmentIdentity};
 
@@ -26,6 +28,12 @@ struct OwnerJson {
     uuid: String,
     path: String,
     boot_id: String,
+    #[serde(default)]
+    node: Option<String>,
+    #[serde(default)]
+    host: String,
+    #[serde(default)]
+    device: u64,
 }
 
 /// Where the chain of one history table stands.
@@ -90,27 +98,38 @@ pub(super) fn epoch(conn: &Connection, path: &str) -> Result<u64, StoreError> {
     number(conn, path, "epoch")
 }
 
-/// The segment that claimed last.
-pub(super) fn owner(conn: &Connection, path: &str) -> Result<Option<Owner>, StoreError> {
-    let Some(text) = get(conn, path, "owner")? else { return Ok(None) };
-    let json: OwnerJson = serde_json::from_str(&text).map_err(|_| damaged(path, "owner"))?;
-    let uuid = from_hex(&json.uuid).ok_or_else(|| damaged(path, "owner"))?;
-    let epoch = epoch(conn, path)?;
-    Ok(Some(Owner { uuid, path: json.path, boot_id: json.boot_id, epoch }))
+/// The number of the last batch; 0 before the first.
+pub(super) fn batch(conn: &Connection, path: &str) -> Result<u64, StoreError> {
+    number(conn, path, "batch")
 }
 
-/// Makes `segment` the owner, of `epoch`.
+/// The segment that claimed last; none after a take-over.
+pub(super) fn owner(conn: &Connection, path: &str) -> Result<Option<Owner>, StoreError> {
+    let Some(text) = get(conn, path, "owner")? else { return Ok(None) };
+    let json: Option<OwnerJson> =
+        serde_json::from_str(&text).map_err(|_| damaged(path, "owner"))?;
+    let Some(json) = json else { return Ok(None) };
+    let uuid = from_hex(&json.uuid).ok_or_else(|| damaged(path, "owner"))?;
+    let node = json.node.map(|id| Node { id, host: json.host });
+    let (boot_id, device, epoch) = (json.boot_id, json.device, epoch(conn, path)?);
+    Ok(Some(Owner { uuid, path: json.path, boot_id, node, device, epoch }))
+}
+
+/// Makes `segment` the owner, of `epoch`; nobody, when there is none.
 pub(super) fn set_owner(
     conn: &Connection,
     path: &str,
-    segment: &SegmentIdentity,
+    segment: Option<&SegmentIdentity>,
     epoch: u64,
 ) -> Result<(), StoreError> {
-    let json = OwnerJson {
+    let json = segment.map(|segment| OwnerJson {
         uuid: hex(&segment.uuid),
         path: segment.path.clone(),
         boot_id: segment.boot_id.clone(),
-    };
+        node: Some(segment.node.id.clone()),
+        host: segment.node.host.clone(),
+        device: segment.device,
+    });
     let text = serde_json::to_string(&json)
         .map_err(|e| StoreError::Database { path: path.to_owned(), why: e.to_string() })?;
     set(conn, path, "owner", &text)?;

@@ -1,7 +1,6 @@
 //! Reading rows back: columns become a [`Stored`] row, and whatever cannot be what was written is noted as a
 //! fault of that row instead of failing the reading.
 
-use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::{Row, parse_clock};
 use commonhold_core::schema::{Encoder, FieldType};
 use commonhold_core::value::ValueRef;
@@ -106,7 +105,7 @@ impl<'a> Taker<'a, '_> {
 }
 
 /// A column's value as a value of type `ty`, when it is one.
-fn typed(value: Sql<'_>, ty: FieldType) -> Option<ValueRef<'_>> {
+pub(super) fn typed(value: Sql<'_>, ty: FieldType) -> Option<ValueRef<'_>> {
     Some(match (ty, value) {
         (FieldType::I64, Sql::Integer(v)) => ValueRef::I64(v),
         (FieldType::Timestamp, Sql::Integer(v)) => ValueRef::Timestamp(v),
@@ -120,13 +119,13 @@ fn typed(value: Sql<'_>, ty: FieldType) -> Option<ValueRef<'_>> {
     })
 }
 
-fn read(
+pub(super) fn read(
     from: &rusqlite::Row<'_>,
     plan: &Plan,
     history: bool,
     into: &mut Stored,
 ) -> rusqlite::Result<()> {
-    let Stored { row, columns, shared, position, link, faults } = into;
+    let Stored { row, columns, shared, position, link, faults, whole } = into;
     columns.clear();
     faults.clear();
     row.payload.clear();
@@ -134,6 +133,7 @@ fn read(
     let mut taker = Taker { row: from, columns, faults, next: 0 };
     row.key.push_str(taker.text("key")?);
     let nulls = read_fields(&mut taker, plan, &mut row.payload)?;
+    *whole = nulls == 0 && taker.faults.is_empty();
     row.version = taker.unsigned("_version")?;
     row.hash =
         taker.parsed("_hash", "16 hexadecimal digits", |t| from_hex(t).map(u64::from_be_bytes))?;
@@ -241,17 +241,12 @@ pub(super) fn history(
 
 /// Fails unless the row holds what its hash says.
 fn prove(stored: &mut Stored, path: &str, plan: &Plan) -> Result<(), StoreError> {
-    let row = &stored.row;
-    let hash = state_hash(record_prefix(&plan.spec.name, &row.key), row.version, &row.payload);
-    if hash != row.hash {
-        stored.faults.push("its hash is not the one of its columns".to_owned());
-    }
-    let Some(why) = stored.faults.first() else { return Ok(()) };
+    let Some(why) = stored.fault(&plan.spec.name) else { return Ok(()) };
     Err(StoreError::Row {
         path: path.to_owned(),
         table: plan.spec.name.clone(),
         key: stored.row.key.clone(),
         version: stored.row.version,
-        why: why.clone(),
+        why,
     })
 }
