@@ -2,7 +2,6 @@
 //! fault of that row instead of failing the reading.
 
 use commonhold_core::catalogue::TableSpec;
-use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::parse_clock;
 use commonhold_core::schema::{Encoder, FieldType};
 use commonhold_core::value::ValueRef;
@@ -89,7 +88,7 @@ impl<'a> Taker<'a> {
 }
 
 /// A column's value as a value of type `ty`, when it is one.
-fn typed(value: Sql<'_>, ty: FieldType) -> Option<ValueRef<'_>> {
+pub(crate) fn typed(value: Sql<'_>, ty: FieldType) -> Option<ValueRef<'_>> {
     Some(match (ty, value) {
         (FieldType::I64, Sql::Integer(v)) => ValueRef::I64(v),
         (FieldType::Timestamp, Sql::Integer(v)) => ValueRef::Timestamp(v),
@@ -110,7 +109,7 @@ pub(crate) fn read(
     history: bool,
     into: &mut Stored,
 ) -> Result<(), StoreError> {
-    let Stored { row, columns, shared, position, link, faults } = into;
+    let Stored { row, columns, shared, position, link, faults, whole } = into;
     columns.clear();
     faults.clear();
     row.payload.clear();
@@ -118,6 +117,7 @@ pub(crate) fn read(
     let mut taker = Taker { row: from, columns, faults, next: 0 };
     row.key.push_str(taker.text("key")?);
     let nulls = read_fields(&mut taker, spec, &mut row.payload)?;
+    *whole = nulls == 0 && taker.faults.is_empty();
     row.version = taker.unsigned("_version")?;
     row.hash =
         taker.parsed("_hash", "16 hexadecimal digits", |t| from_hex(t).map(u64::from_be_bytes))?;
@@ -182,18 +182,13 @@ fn read_fields(
 }
 
 /// Fails unless the row holds what its hash says.
-pub(crate) fn prove(stored: &mut Stored, path: &str, spec: &TableSpec) -> Result<(), StoreError> {
-    let row = &stored.row;
-    let hash = state_hash(record_prefix(&spec.name, &row.key), row.version, &row.payload);
-    if hash != row.hash {
-        stored.faults.push("its hash is not the one of its columns".to_owned());
-    }
-    let Some(why) = stored.faults.first() else { return Ok(()) };
+pub(crate) fn prove(stored: &Stored, path: &str, spec: &TableSpec) -> Result<(), StoreError> {
+    let Some(why) = stored.fault(&spec.name) else { return Ok(()) };
     Err(StoreError::Row {
         path: path.to_owned(),
         table: spec.name.clone(),
         key: stored.row.key.clone(),
         version: stored.row.version,
-        why: why.clone(),
+        why,
     })
 }

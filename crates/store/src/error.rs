@@ -107,21 +107,31 @@ pub enum StoreError {
     },
     /// The store belongs to another segment or epoch.
     #[error(
-        "{path}: the store belongs to segment {owner} at {owner_path} (epoch {owner_epoch}), not to {segment} (epoch {epoch}); attach to that segment, or destroy it and create anew"
+        "{path}: the store belongs to {owner} (epoch {owner_epoch}), not to segment {segment} (epoch {epoch}), which can store nothing any more; use the one that owns it, or destroy this one with --force and create it anew"
     )]
     Fenced {
         /// The file.
         path: String,
-        /// The owner's uuid.
+        /// The owner, in words: its uuid, where it is, and on which host; or nobody.
         owner: String,
-        /// Where the owner is.
-        owner_path: String,
         /// The owner's epoch.
         owner_epoch: u64,
         /// The uuid of the segment that was refused.
         segment: String,
         /// Its epoch.
         epoch: u64,
+    },
+    /// An older state of the store was put in place of the one that the segment wrote.
+    #[error(
+        "{path}: the store is older than what this segment stored (its last batch is {stored}, the segment saw {seen}): a backup was restored; restore the newer state, or run `commonhold take-over` and create the segment anew from this one"
+    )]
+    RolledBack {
+        /// The file.
+        path: String,
+        /// The number of the store's last batch.
+        stored: u64,
+        /// The highest number that the segment saw.
+        seen: u64,
     },
     /// The store belongs to nobody yet.
     #[error("{0}: no segment has claimed the store; create the segment anew")]

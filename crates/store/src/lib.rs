@@ -17,8 +17,10 @@ mod chain;
 mod decode;
 mod encode;
 mod error;
+mod foreign;
 mod layout;
 mod meta;
+mod node;
 mod null;
 mod sqlite;
 mod store;
@@ -26,9 +28,11 @@ mod url;
 
 pub use audit::{Audit, Check, FINDINGS_MAX, Finding, TableAudit};
 pub use error::StoreError;
+pub use foreign::{Accepted, Appended, Conflict, ForeignChange, Known};
+pub use node::Node;
 pub use null::NullStore;
 pub use store::{
     Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Store, TableBatch,
-    open, open_read_only,
+    TakenOver, device_of, open, open_read_only,
 };
 pub use url::normalise;

@@ -3,8 +3,9 @@
 //! | key | value |
 //! | --- | --- |
 //! | `store_id` | 32 hexadecimal digits, made with the table |
-//! | `owner` | JSON: `uuid`, `path`, `boot_id` of the segment that claimed last |
-//! | `epoch` | how often the store was claimed |
+//! | `owner` | JSON: `uuid`, `path`, `boot_id`, `node`, `host`, `device` of the segment that claimed last; `null` after a take-over |
+//! | `epoch` | how often the store was claimed or taken over |
+//! | `batch` | how many batches were written |
 //! | `catalogue` | the catalogue of the last claim, as JSON |
 //! | `floor:T` | the version floor of table T |
 //! | `count:T`, `link:T` | rows of `T_history` ever written, and the link of the last |
@@ -12,10 +13,12 @@
 //! | `ids:N` | the mark of the id allocator N: no id up to it is given out again; only ever raised |
 
 use commonhold_core::catalogue::Catalogue;
+use commonhold_core::row::EPOCH_LIMIT;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{self, Link, from_hex, hex};
 use crate::error::StoreError;
+use crate::node::Node;
 use crate::store::{Mark, MarkKind, Owner, SegmentIdentity};
 
 /// The value `owner`.
@@ -24,6 +27,12 @@ struct OwnerJson {
     uuid: String,
     path: String,
     boot_id: String,
+    #[serde(default)]
+    node: Option<String>,
+    #[serde(default)]
+    host: String,
+    #[serde(default)]
+    device: u64,
 }
 
 /// Where the chain of one history table stands.
@@ -105,31 +114,84 @@ pub(crate) fn epoch(conn: &dyn MetaTable, path: &str) -> Result<u64, StoreError>
     number(conn, path, "epoch")
 }
 
-/// The segment that claimed last.
-pub(crate) fn owner(conn: &dyn MetaTable, path: &str) -> Result<Option<Owner>, StoreError> {
-    let Some(text) = get(conn, path, "owner")? else { return Ok(None) };
-    let json: OwnerJson = serde_json::from_str(&text).map_err(|_| damaged(path, "owner"))?;
-    let uuid = from_hex(&json.uuid).ok_or_else(|| damaged(path, "owner"))?;
-    let epoch = epoch(conn, path)?;
-    Ok(Some(Owner { uuid, path: json.path, boot_id: json.boot_id, epoch }))
+/// The number of the last batch; 0 before the first.
+pub(crate) fn batch(conn: &dyn MetaTable, path: &str) -> Result<u64, StoreError> {
+    number(conn, path, "batch")
 }
 
-/// Makes `segment` the owner, of `epoch`.
+/// The segment that claimed last; none after a take-over.
+pub(crate) fn owner(conn: &dyn MetaTable, path: &str) -> Result<Option<Owner>, StoreError> {
+    let Some(text) = get(conn, path, "owner")? else { return Ok(None) };
+    let json: Option<OwnerJson> =
+        serde_json::from_str(&text).map_err(|_| damaged(path, "owner"))?;
+    let Some(json) = json else { return Ok(None) };
+    let uuid = from_hex(&json.uuid).ok_or_else(|| damaged(path, "owner"))?;
+    let node = json.node.map(|id| Node { id, host: json.host });
+    let (boot_id, device, epoch) = (json.boot_id, json.device, epoch(conn, path)?);
+    Ok(Some(Owner { uuid, path: json.path, boot_id, node, device, epoch }))
+}
+
+/// Makes `segment` the owner, of `epoch`; nobody, when there is none.
 pub(crate) fn set_owner(
     conn: &dyn MetaTable,
     path: &str,
-    segment: &SegmentIdentity,
+    segment: Option<&SegmentIdentity>,
     epoch: u64,
 ) -> Result<(), StoreError> {
-    let json = OwnerJson {
+    let json = segment.map(|segment| OwnerJson {
         uuid: hex(&segment.uuid),
         path: segment.path.clone(),
         boot_id: segment.boot_id.clone(),
-    };
+        node: Some(segment.node.id.clone()),
+        host: segment.node.host.clone(),
+        device: segment.device,
+    });
     let text = serde_json::to_string(&json)
         .map_err(|e| StoreError::Database { path: path.to_owned(), why: e.to_string() })?;
     set(conn, path, "owner", &text)?;
     set(conn, path, "epoch", &epoch.to_string())
+}
+
+/// Fails unless the store belongs to the segment `uuid` with `epoch`.
+pub(crate) fn check_owner(
+    conn: &dyn MetaTable,
+    path: &str,
+    uuid: [u8; 16],
+    epoch: u64,
+) -> Result<(), StoreError> {
+    let (owner, owner_epoch) = (owner(conn, path)?, self::epoch(conn, path)?);
+    if owner.is_none() && owner_epoch == 0 {
+        return Err(StoreError::Unclaimed(path.to_owned()));
+    }
+    if owner.as_ref().is_some_and(|o| o.uuid == uuid && o.epoch == epoch) {
+        return Ok(());
+    }
+    let nobody = "nobody, since it was taken over";
+    Err(StoreError::Fenced {
+        path: path.to_owned(),
+        owner: owner.map_or_else(|| nobody.to_owned(), |owner| owner.to_string()),
+        owner_epoch,
+        segment: hex(&uuid),
+        epoch,
+    })
+}
+
+/// The number of the last batch; fails when it is before `seen`.
+pub(crate) fn check_batch(conn: &dyn MetaTable, path: &str, seen: u64) -> Result<u64, StoreError> {
+    let stored = batch(conn, path)?;
+    if stored < seen {
+        return Err(StoreError::RolledBack { path: path.to_owned(), stored, seen });
+    }
+    Ok(stored)
+}
+
+/// The epoch after the last one.
+pub(crate) fn next_epoch(conn: &dyn MetaTable, path: &str) -> Result<u64, StoreError> {
+    let epoch = epoch(conn, path)?.saturating_add(1);
+    if epoch >= EPOCH_LIMIT {
+        return Err(StoreError::EpochsSpent(path.to_owned()));
+    }
+    Ok(epoch)
 }
 
 /// The catalogue of the last claim.

@@ -20,12 +20,16 @@ pub(super) struct Plan {
     pub(super) upsert: String,
     /// Deletes a row of T by key unless it is newer than the deletion.
     pub(super) delete: String,
+    /// Deletes a row of T by key, whatever its version.
+    pub(super) remove: String,
     /// Appends a row of `T_history` unless that version is there.
     pub(super) insert_history: String,
     /// The hash that a version of a key has in `T_history`.
     pub(super) select_hash: String,
     /// All rows of T by key.
     pub(super) select: String,
+    /// The row of T of one key.
+    pub(super) select_one: String,
     /// All rows of `T_history`; an order is to be appended.
     pub(super) select_history: String,
 }
@@ -73,6 +77,7 @@ impl Plan {
                  SET {sets} WHERE excluded.\"_version\" > \"{name}\".\"_version\""
             ),
             delete: format!("DELETE FROM \"{name}\" WHERE \"key\" = ?1 AND \"_version\" < ?2"),
+            remove: format!("DELETE FROM \"{name}\" WHERE \"key\" = ?1"),
             insert_history: format!(
                 "INSERT INTO \"{name}_history\"({all}) VALUES({places}) \
                  ON CONFLICT(\"key\", \"_version\") DO NOTHING"
@@ -81,6 +86,7 @@ impl Plan {
                 "SELECT \"_hash\" FROM \"{name}_history\" WHERE \"key\" = ?1 AND \"_version\" = ?2"
             ),
             select: format!("SELECT {some} FROM \"{name}\" ORDER BY \"key\""),
+            select_one: format!("SELECT {some} FROM \"{name}\" WHERE \"key\" = ?1"),
             select_history: format!("SELECT {all} FROM \"{name}_history\""),
         }
     }

@@ -39,9 +39,9 @@ impl RowSource for Reader<'_> {
 }
 
 /// The row that a statement is at.
-struct Current<'a> {
-    row: &'a rusqlite::Row<'a>,
-    path: &'a str,
+pub(super) struct Current<'a> {
+    pub(super) row: &'a rusqlite::Row<'a>,
+    pub(super) path: &'a str,
 }
 
 impl Columnar for Current<'_> {
@@ -69,7 +69,7 @@ pub(super) fn load(
     let mut reader = Reader::new(rows, plan, path, false);
     let mut stored = Stored::default();
     while reader.next(&mut stored)? {
-        prove(&mut stored, path, &plan.spec)?;
+        prove(&stored, path, &plan.spec)?;
         sink(stored.row.clone())?;
     }
     Ok(())
@@ -92,7 +92,7 @@ pub(super) fn history(
     let mut reader = Reader::new(rows, plan, path, true);
     let mut stored = Stored::default();
     while reader.next(&mut stored)? {
-        prove(&mut stored, path, &plan.spec)?;
+        prove(&stored, path, &plan.spec)?;
         let link = hex(&stored.link.unwrap_or_default());
         sink(HistoryRow { row: stored.row.clone(), position: stored.position, link })?;
     }

@@ -5,7 +5,7 @@
 //! written in the same transaction as that version. Only what is new moves the chain. Then T gets one upsert or
 //! delete a key, whatever the number of versions: the last.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use commonhold_core::row::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -15,6 +15,7 @@ use crate::chain::{Columns, write_hex};
 use crate::decode::Sql;
 use crate::encode::{bad_row, encode};
 use crate::error::StoreError;
+use crate::foreign::KeyRows;
 use crate::sqlite::connection::of;
 use crate::sqlite::meta::{self, Head};
 use crate::sqlite::plan::Plan;
@@ -63,11 +64,27 @@ impl Binder<'_, '_> {
 }
 
 impl TableWriter<'_> {
-    /// Writes one table's part of a batch.
-    pub(super) fn write(&mut self, batch: &TableBatch) -> Result<(), StoreError> {
+    /// Writes one table's part of a batch, which has `keys`.
+    pub(super) fn write(
+        &mut self,
+        batch: &TableBatch,
+        keys: &[KeyRows<'_>],
+    ) -> Result<(), StoreError> {
+        let accepted: HashSet<&str> = batch.accepted.iter().map(|a| a.key.as_str()).collect();
+        let replaced = |key: &str| accepted.contains(key);
+        self.remove(keys.iter().map(|k| k.key).filter(|key| replaced(key)))?;
         let new = if self.plan.full { Some(self.append_history(&batch.rows)?) } else { None };
-        self.write_current(&batch.rows, new.as_deref())?;
+        let is_new = |i: usize| new.as_ref().is_none_or(|n| n.get(i).copied().unwrap_or(true));
+        let last = keys.iter().filter(|k| is_new(k.last) || replaced(k.key));
+        self.write_current(last.filter_map(|k| batch.rows.get(k.last)))?;
         self.raise_floor(batch.floor)
+    }
+
+    /// Makes room for what replaces foreign changes, whatever their versions.
+    fn remove<'k>(&mut self, mut keys: impl Iterator<Item = &'k str>) -> Result<(), StoreError> {
+        let fail = |e| of(self.path, e);
+        let mut remove = self.conn.prepare_cached(&self.plan.remove).map_err(fail)?;
+        keys.try_for_each(|key| remove.execute([key]).map(|_| ()).map_err(fail))
     }
 
     /// Appends to `T_history` what is not there, and says of each row whether it was new.
@@ -134,23 +151,12 @@ impl TableWriter<'_> {
         })
     }
 
-    /// Brings T to the last row of each key. `new` says which rows the history did not have.
-    fn write_current(&mut self, rows: &[Row], new: Option<&[bool]>) -> Result<(), StoreError> {
-        let mut last: HashMap<&str, usize> = HashMap::with_capacity(rows.len());
-        for (i, row) in rows.iter().enumerate() {
-            let earlier = last.insert(&row.key, i).and_then(|at| rows.get(at));
-            if earlier.is_some_and(|e| e.version >= row.version) {
-                return Err(self.bad_row(row, "its key's rows are not in ascending order"));
-            }
-        }
-        let is_new = |i: usize| new.is_none_or(|new| new.get(i).copied().unwrap_or(true));
-        let mut last: Vec<(&str, usize)> = last.into_iter().filter(|(_, i)| is_new(*i)).collect();
-        // In the order of the keys, so that neighbours share pages.
-        last.sort_unstable();
+    /// Brings T to `rows`, the last one of each key. They come in the order of the keys, so that neighbours share pages.
+    fn write_current<'r>(&mut self, rows: impl Iterator<Item = &'r Row>) -> Result<(), StoreError> {
         let fail = |e| of(self.path, e);
         let mut upsert = self.conn.prepare_cached(&self.plan.upsert).map_err(fail)?;
         let mut delete = self.conn.prepare_cached(&self.plan.delete).map_err(fail)?;
-        for row in last.into_iter().filter_map(|(_, i)| rows.get(i)) {
+        for row in rows {
             if row.deleted {
                 delete.execute(params![row.key, row.version.cast_signed()]).map_err(fail)?;
             } else {
@@ -184,7 +190,7 @@ impl TableWriter<'_> {
         Ok(binder.next)
     }
 
-    fn bad_row(&self, row: &Row, why: &str) -> StoreError {
+    pub(super) fn bad_row(&self, row: &Row, why: &str) -> StoreError {
         bad_row(&self.plan.spec, row, why)
     }
 }
