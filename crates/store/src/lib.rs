@@ -18,6 +18,7 @@ mod error;
 mod null;
 mod sqlite;
 mod store;
+mod transfer;
 mod url;
 
 pub use audit::{Audit, Check, FINDINGS_MAX, Finding, TableAudit};
@@ -26,5 +27,8 @@ pub use null::NullStore;
 pub use store::{
     Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Store, TableBatch,
     open, open_read_only,
+};
+pub use transfer::{
+    Copied, CopiedTable, Importing, Progress, Receiver, Summary, TableSummary, Transfer, copy,
 };
 pub use url::normalise;

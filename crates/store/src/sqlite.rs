@@ -14,6 +14,7 @@ mod meta;
 mod plan;
 mod read;
 mod scan;
+mod transfer;
 mod write;
 
 use std::collections::BTreeMap;
@@ -297,15 +298,9 @@ impl Session<'_> {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
+        transfer::refuse_incomplete(&tx, path)?;
         let epoch = meta::epoch(&tx, path)?.saturating_add(1);
-        if epoch >= EPOCH_LIMIT {
-            return Err(StoreError::EpochsSpent(path.to_owned()));
-        }
-        for plan in &plans {
-            migrate(&tx, path, plan, self.scratch)?;
-        }
-        meta::set_owner(&tx, path, segment, epoch)?;
-        meta::set(&tx, path, "catalogue", &catalogue.to_json())?;
+        take(&tx, path, segment, catalogue, &plans, epoch, self.scratch)?;
         tx.commit().map_err(|e| of(path, e))?;
         *self.attached = Some(Attached { uuid: segment.uuid, epoch, plans });
         Ok(epoch)
@@ -338,6 +333,24 @@ impl Session<'_> {
         batch.marks.iter().try_for_each(|mark| meta::write_mark(&tx, path, mark))?;
         tx.commit().map_err(|e| of(path, e))
     }
+}
+
+/// Makes `segment` the owner, of `epoch`, with the tables of `catalogue`.
+fn take(
+    conn: &Connection,
+    path: &str,
+    segment: &SegmentIdentity,
+    catalogue: &Catalogue,
+    plans: &[Plan],
+    epoch: u64,
+    scratch: &mut Scratch,
+) -> Result<(), StoreError> {
+    if epoch >= EPOCH_LIMIT {
+        return Err(StoreError::EpochsSpent(path.to_owned()));
+    }
+    plans.iter().try_for_each(|plan| migrate(conn, path, plan, scratch))?;
+    meta::set_owner(conn, path, segment, epoch)?;
+    meta::set(conn, path, "catalogue", &catalogue.to_json())
 }
 
 /// Creates what a table lacks; refuses what has other columns.

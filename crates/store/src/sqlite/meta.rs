@@ -5,6 +5,7 @@
 //! | `store_id` | 32 hexadecimal digits, made with the table |
 //! | `owner` | JSON: `uuid`, `path`, `boot_id` of the segment that claimed last |
 //! | `epoch` | how often the store was claimed |
+//! | `import` | JSON: the source of an import that is not finished |
 //! | `catalogue` | the catalogue of the last claim, as JSON |
 //! | `floor:T` | the version floor of table T |
 //! | `count:T`, `link:T` | rows of `T_history` ever written, and the link of the last |
@@ -74,7 +75,13 @@ pub(super) fn set(conn: &Connection, path: &str, key: &str, value: &str) -> Resu
     upsert.execute(params![key, value]).map(|_| ()).map_err(|e| of(path, e))
 }
 
-fn damaged(path: &str, key: &str) -> StoreError {
+/// Removes one value, if it is there.
+pub(super) fn remove(conn: &Connection, path: &str, key: &str) -> Result<(), StoreError> {
+    let sql = "DELETE FROM commonhold_meta WHERE key = ?1";
+    conn.execute(sql, [key]).map(|_| ()).map_err(|e| of(path, e))
+}
+
+pub(super) fn damaged(path: &str, key: &str) -> StoreError {
     let why = format!("`{key}` in commonhold_meta is missing or makes no sense");
     StoreError::Corrupt { path: path.to_owned(), why }
 }

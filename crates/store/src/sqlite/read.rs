@@ -240,7 +240,7 @@ pub(super) fn history(
 }
 
 /// Fails unless the row holds what its hash says.
-fn prove(stored: &mut Stored, path: &str, plan: &Plan) -> Result<(), StoreError> {
+pub(super) fn prove(stored: &mut Stored, path: &str, plan: &Plan) -> Result<(), StoreError> {
     let row = &stored.row;
     let hash = state_hash(record_prefix(&plan.spec.name, &row.key), row.version, &row.payload);
     if hash != row.hash {

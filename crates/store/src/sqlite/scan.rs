@@ -131,11 +131,7 @@ fn chain(
         Err(StoreError::Corrupt { .. }) => None,
         Err(e) => return Err(e),
     };
-    let order = if written_in_order(conn, path, plan)? {
-        "\"_rowid_\""
-    } else {
-        "\"_position\", \"_rowid_\""
-    };
+    let order = history_order(conn, path, plan)?;
     let sql = format!("{} ORDER BY {order}", plan.select_history);
     let mut select = conn.prepare(&sql).map_err(|e| of(path, e))?;
     let rows = select.query([]).map_err(|e| of(path, e))?;
@@ -147,6 +143,16 @@ fn chain(
     }
     pass.finish();
     Ok(())
+}
+
+/// What gives `T_history` in the order of its positions.
+pub(super) fn history_order(
+    conn: &Connection,
+    path: &str,
+    plan: &Plan,
+) -> Result<&'static str, StoreError> {
+    let written_in_order = written_in_order(conn, path, plan)?;
+    Ok(if written_in_order { "\"_rowid_\"" } else { "\"_position\", \"_rowid_\"" })
 }
 
 /// Whether the rows lie in the file in the order of their positions, as they were written: then they need not be
