@@ -24,6 +24,7 @@ use crate::sigils::Sigils;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
+use crate::transfer::{Export, Import};
 use crate::verify::Verify;
 use crate::workers::Workers;
 use crate::write::{Add, Delete, Set};
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     Drain(Drain),
     Sweep(Sweep),
     Verify(Verify),
+    Export(Export),
+    Import(Import),
     Destroy(Destroy),
     Inspect(Inspect),
     Top(Top),
@@ -136,6 +139,8 @@ impl Cli {
             Command::Drain(c) => c.run(globals),
             Command::Sweep(c) => c.run(globals),
             Command::Verify(c) => c.run(globals),
+            Command::Export(c) => c.run(globals),
+            Command::Import(c) => c.run(globals),
             Command::Destroy(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
             Command::Top(c) => c.run(globals),

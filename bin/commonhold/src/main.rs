@@ -33,6 +33,7 @@ mod signals;
 mod tables;
 mod top;
 mod torture;
+mod transfer;
 mod verify;
 mod workers;
 mod write;

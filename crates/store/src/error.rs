@@ -152,6 +152,32 @@ pub enum StoreError {
     /// The store was claimed more often than writer ids can tell.
     #[error("{0}: claimed 1048575 times, the most there can be; export the rows to a new store")]
     EpochsSpent(String),
+    /// Something is stored where a copy was to go.
+    #[error("{path}: cannot import: {why}; choose an empty store")]
+    NotEmpty {
+        /// The target.
+        path: String,
+        /// What is there.
+        why: String,
+    },
+    /// An import of another store was not finished.
+    #[error(
+        "{path}: the import from {source_url} is not finished; run that again, or remove the store"
+    )]
+    Incomplete {
+        /// The target.
+        path: String,
+        /// Where its rows come from.
+        source_url: String,
+    },
+    /// A copy does not hold what its source holds.
+    #[error("{path}: not a copy of its source: {why}; run `commonhold verify` on both")]
+    NotCopied {
+        /// The target.
+        path: String,
+        /// What differs.
+        why: String,
+    },
     /// The receiver of loaded rows refused one.
     #[error("{0}")]
     Refused(String),

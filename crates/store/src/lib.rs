@@ -24,7 +24,9 @@ mod node;
 mod null;
 mod sqlite;
 mod store;
+mod transfer;
 mod url;
+mod view;
 
 pub use audit::{Audit, Check, FINDINGS_MAX, Finding, TableAudit};
 pub use error::StoreError;
@@ -34,5 +36,8 @@ pub use null::NullStore;
 pub use store::{
     Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Store, TableBatch,
     TakenOver, device_of, open, open_read_only,
+};
+pub use transfer::{
+    Copied, CopiedTable, Importing, Progress, Receiver, Summary, TableSummary, Transfer, copy,
 };
 pub use url::normalise;

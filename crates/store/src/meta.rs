@@ -6,6 +6,7 @@
 //! | `owner` | JSON: `uuid`, `path`, `boot_id`, `node`, `host`, `device` of the segment that claimed last; `null` after a take-over |
 //! | `epoch` | how often the store was claimed or taken over |
 //! | `batch` | how many batches were written |
+//! | `import` | JSON: the source of an import that is not finished |
 //! | `catalogue` | the catalogue of the last claim, as JSON |
 //! | `floor:T` | the version floor of table T |
 //! | `count:T`, `link:T` | rows of `T_history` ever written, and the link of the last |
@@ -58,6 +59,8 @@ pub(crate) trait MetaTable {
     fn get(&self, path: &str, key: &str) -> Result<Option<String>, StoreError>;
     /// Sets one value.
     fn set(&self, path: &str, key: &str, value: &str) -> Result<(), StoreError>;
+    /// Removes one value, if it is there.
+    fn remove(&self, path: &str, key: &str) -> Result<(), StoreError>;
     /// Every key that begins with `prefix`, with its value.
     fn beginning(&self, path: &str, prefix: &str) -> Result<Vec<(String, String)>, StoreError>;
 }
@@ -98,7 +101,7 @@ pub(crate) fn set(
     conn.set(path, key, value)
 }
 
-fn damaged(path: &str, key: &str) -> StoreError {
+pub(crate) fn damaged(path: &str, key: &str) -> StoreError {
     let why = format!("`{key}` in commonhold_meta is missing or makes no sense");
     StoreError::Corrupt { path: path.to_owned(), why }
 }

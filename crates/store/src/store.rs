@@ -14,6 +14,7 @@ use crate::foreign::{Accepted, Appended, Conflict, Known};
 use crate::node::Node;
 use crate::null::NullStore;
 use crate::sqlite::SqliteStore;
+use crate::transfer::Transfer;
 use crate::url::Url;
 
 /// The segment that claims a store.
@@ -165,7 +166,7 @@ pub struct HistoryRow {
 /// Every method that writes does so in one transaction. After an error nothing of it is written, or, when the
 /// outcome of the commit itself is unknown, all of it or nothing; [`append`](Store::append) is idempotent, so the
 /// same batch is simply sent again.
-pub trait Store: Send {
+pub trait Store: Transfer + Send {
     /// The normalised url, for instance `sqlite:/absolute/path`.
     fn url(&self) -> String;
 

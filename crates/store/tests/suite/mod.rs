@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod marks;
 pub(crate) mod protocol;
+pub(crate) mod transfer;
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::hash::{record_prefix, state_hash};
