@@ -265,7 +265,7 @@ fn config(url: &PostgresUrl, path: &str) -> Result<Config, StoreError> {
     }
     let application = url.application_name.as_deref();
     config.application_name(
-        &application.map_or_else(|| APPLICATION.to_owned(), |name| format!("{APPLICATION} {name}")),
+        application.map_or_else(|| APPLICATION.to_owned(), |name| format!("{APPLICATION} {name}")),
     );
     if let Some(options) = &url.options {
         config.options(options);

@@ -45,6 +45,13 @@ pub(super) struct TableWriter<'a> {
 /// Statements with their arrays, to be sent one after the other.
 type Statements = Vec<(Statement, Vec<Array>)>;
 
+/// Appends the next cell of a row.
+fn push<'c>(cells: &mut impl Iterator<Item = &'c mut Array>, value: Sql<'_>) {
+    if let Some(cell) = cells.next() {
+        cell.push(value);
+    }
+}
+
 impl TableWriter<'_> {
     fn path(&self) -> &str {
         self.conn.path()
@@ -135,7 +142,7 @@ impl TableWriter<'_> {
             let mut cells = arrays.iter_mut();
             let mut put = |value: Sql<'_>| {
                 columns.value(value);
-                cells.next().map(|cell| cell.push(value));
+                push(&mut cells, value);
                 Ok(())
             };
             encode(row, &plan.spec, &mut text, &mut put)?;
@@ -143,7 +150,7 @@ impl TableWriter<'_> {
             put(Sql::Integer(position.cast_signed()))?;
             let link = columns.link(&head.link);
             write_hex(&mut text, &link);
-            cells.next().map(|cell| cell.push(Sql::Text(text.as_bytes())));
+            push(&mut cells, Sql::Text(text.as_bytes()));
             head = Head { count: position, link };
             if arrays.iter().map(Array::bytes).sum::<usize>() >= STATEMENT_BYTES {
                 let full = std::mem::replace(&mut arrays, Array::all(&plan.history_types));
@@ -185,7 +192,7 @@ impl TableWriter<'_> {
             }
             let mut cells = arrays.iter_mut();
             encode(row, &plan.spec, &mut text, &mut |value| {
-                cells.next().map(|cell| cell.push(value));
+                push(&mut cells, value);
                 Ok(())
             })?;
             if arrays.iter().map(Array::bytes).sum::<usize>() >= STATEMENT_BYTES {
