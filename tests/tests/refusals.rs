@@ -98,7 +98,7 @@ fn a_segment_of_another_format_or_boot_is_refused() {
     let (total, catalogue) = (segment.layout().total, segment.catalogue().to_vec());
     drop(segment);
     file.write_all_at(&1_u32.to_le_bytes(), 8).unwrap();
-    says(&refused(stage.there()), &["its format is 1, this build reads 3", "destroy"]);
+    says(&refused(stage.there()), &["its format is 1, this build reads 4", "destroy"]);
     header.boot_id[3] ^= 1;
     let words = header.encode(total, &catalogue).unwrap();
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

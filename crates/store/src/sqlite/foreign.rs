@@ -49,11 +49,12 @@ pub(super) fn compare(
         let found = json.transpose().map_err(|e| of(path, e))?;
         let policy = accepted.get(key.key).filter(|a| a.found == found).map(|a| a.policy);
         let kept = Kept { plan, part, key, found: found.as_deref() };
-        noted |= note(conn, path, &kept, policy.unwrap_or_default())?;
+        let new = note(conn, path, &kept, policy.unwrap_or_default())?;
+        noted |= new;
         if policy.is_none() {
             let payload = (there && stored.whole).then(|| stored.row.payload.clone());
             let (table, key) = (part.table, key.key.to_owned());
-            changes.push(ForeignChange { table, key, why, found, payload });
+            changes.push(ForeignChange { table, key, why, found, payload, new });
         }
     }
     Ok((changes, noted))
