@@ -101,6 +101,7 @@ on_sqlite! {
         what_is_accepted_is_replaced,
         what_was_changed_once_more_is_met_once_more,
         an_earlier_try_is_not_foreign,
+        an_adopted_deletion_is_noted,
         what_both_deleted_is_deleted,
         every_type_is_kept_as_json;
     audit:

@@ -274,6 +274,22 @@ pub(crate) fn an_earlier_try_is_not_foreign<B: Backend>() {
     }
 }
 
+pub(crate) fn an_adopted_deletion_is_noted<B: Backend>() {
+    let backend = B::new();
+    let (mut store, _, mut writer) = claimed(&backend);
+    store.append(&knowing(&[(writer.account("a", 1), Known::Nothing)])).unwrap();
+    backend.execute("DELETE FROM accounts");
+    let second = (writer.account("a", 2), Known::Version(1));
+    let change = only(store.append(&knowing(std::slice::from_ref(&second))).unwrap());
+    assert_eq!((change.found.clone(), change.payload.clone()), (None, None));
+    let rows = [second, (writer.commit("a", 3, None), Known::Version(1))];
+    let batch = accepting(knowing(&rows), &change, OnForeignChange::Adopt);
+    assert_eq!(store.append(&batch).unwrap().foreign, Vec::new());
+    let conflicts = store.conflicts().unwrap();
+    assert_eq!((conflicts.len(), conflicts[0].policy.as_str()), (1, "adopt"));
+    assert_sound(&backend);
+}
+
 pub(crate) fn what_both_deleted_is_deleted<B: Backend>() {
     let backend = B::new();
     let (mut store, _, mut writer) = claimed(&backend);
