@@ -6,7 +6,7 @@ use commonhold::admin::{self, Takeover};
 use commonhold::core::stop::Decision;
 use serde::Serialize;
 
-use crate::connect::{Globals, close, open, store_of};
+use crate::connect::{Globals, close, open};
 use crate::failure::Done;
 use crate::output::{Format, print_json, print_line};
 use crate::parse::duration;
@@ -91,7 +91,7 @@ struct ResolvedJson<'a> {
 
 impl TakeOver {
     pub(crate) fn run(&self, globals: &Globals) -> Done {
-        let taken = admin::take_over(&store_of(globals)?)?;
+        let taken = admin::take_over(&globals.store_of_segment()?)?;
         if self.format.json {
             return print_json(&taken_json(&taken));
         }

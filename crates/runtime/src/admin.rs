@@ -126,16 +126,15 @@ pub struct Takeover {
     pub behind: Option<u64>,
 }
 
-/// Fences off the segment that owns the configuration's store, wherever it is: it can store nothing any more, and
-/// the next segment may be made from the store.
+/// Fences off the segment that owns the store `url`, wherever it is: it can store nothing any more, and the next
+/// segment may be made from the store.
 ///
 /// # Errors
 /// [`OpenError::Store`] when there is no such store, or it cannot be written.
-pub fn take_over(config: &Config) -> Result<Takeover, OpenError> {
-    let url = config.store_url();
+pub fn take_over(url: &str) -> Result<Takeover, OpenError> {
     // Nothing is made by a mistyped name.
-    commonhold_store::open_read_only(&url)?;
-    let mut store = commonhold_store::open(&url)?;
+    commonhold_store::open_read_only(url)?;
+    let mut store = commonhold_store::open(url)?;
     let taken = store.take_over()?;
     let behind = taken.fenced.as_ref().and_then(|owner| {
         let segment = Segment::attach(Path::new(&owner.path), false).ok()?;

@@ -109,6 +109,16 @@ pub enum OpenError {
         /// The guard.
         guard: String,
     },
+    /// A store that was to be copied lacks commits of its segment.
+    #[error("segment {} holds {versions} versions or counters that store {store} has not; run `commonhold drain` on it first", path.display())]
+    SourceBehind {
+        /// Its file.
+        path: PathBuf,
+        /// The store.
+        store: String,
+        /// How many.
+        versions: u64,
+    },
     /// What is in memory is not in the store.
     #[error("segment {} holds {versions} versions or counters that the store has not{why}; drain it first, or use --force to lose them", path.display())]
     NotStored {

@@ -14,6 +14,7 @@
 mod chain_pass;
 mod key_pass;
 mod ranges;
+pub(crate) mod tables;
 
 use std::collections::BTreeMap;
 

@@ -12,6 +12,9 @@ use serde::de::IgnoredAny;
 
 use crate::audit::Stored;
 use crate::chain::hex;
+use crate::decode::{Columnar, Sql, typed};
+use crate::error::StoreError;
+use crate::layout::columns;
 use crate::store::TableBatch;
 
 /// What a segment knows the store to hold of a key.
@@ -243,4 +246,30 @@ pub(crate) fn ours_json(spec: &TableSpec, row: &Row) -> String {
     object.raw("_seq", &row.sequence.to_string());
     object.raw("_committed_at", &row.committed_at.to_string());
     object.finish()
+}
+
+/// A row of T that is there, as JSON: fields as what they are, columns that cannot be what was written as the database
+/// has them.
+pub(crate) fn columns_json(from: &dyn Columnar, spec: &TableSpec) -> Result<String, StoreError> {
+    let mut object = Object::new();
+    let types = spec.schema.fields().iter().map(|field| Some(field.ty));
+    let types = std::iter::once(None).chain(types).chain(std::iter::repeat(None));
+    for (at, ((name, _), ty)) in columns(spec).iter().zip(types).enumerate() {
+        let value = from.column(at)?;
+        match ty.and_then(|ty| typed(value, ty)) {
+            Some(value) => object.value(name, value),
+            None => raw(&mut object, name, value),
+        }
+    }
+    Ok(object.finish())
+}
+
+fn raw(object: &mut Object, name: &str, value: Sql<'_>) {
+    match value {
+        Sql::Null => object.raw(name, "null"),
+        Sql::Integer(v) => object.raw(name, &v.to_string()),
+        Sql::Real(v) => object.real(name, v),
+        Sql::Text(v) => object.text(name, &String::from_utf8_lossy(v)),
+        Sql::Blob(v) => object.text(name, &hex(v)),
+    }
 }

@@ -11,6 +11,7 @@ use crate::foreign::{Appended, Conflict};
 use crate::store::{
     Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store, TakenOver,
 };
+use crate::transfer::{Importing, Receiver, Summary, Transfer};
 
 /// The store `none`. Its epoch is always 1: nothing is kept that an older writer could be mistaken in.
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,5 +89,28 @@ impl Store for NullStore {
 
     fn audit(&mut self) -> Result<Audit, StoreError> {
         Ok(Audit { store: self.url(), epoch: 0, tables: Vec::new() })
+    }
+}
+
+impl Transfer for NullStore {
+    fn export(&mut self, _: &mut dyn Receiver) -> Result<(), StoreError> {
+        Err(StoreError::Unclaimed(self.url()))
+    }
+
+    fn importing(&mut self) -> Result<Option<Importing>, StoreError> {
+        Ok(None)
+    }
+
+    fn begin_import(
+        &mut self,
+        _: &SegmentIdentity,
+        _: &Importing,
+        _: &Summary,
+    ) -> Result<Vec<u64>, StoreError> {
+        Err(StoreError::NotEmpty { path: self.url(), why: "it keeps nothing".to_owned() })
+    }
+
+    fn end_import(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 }

@@ -15,24 +15,27 @@ mod meta;
 mod plan;
 mod read;
 mod scan;
+mod transfer;
 mod write;
 
 use std::collections::BTreeMap;
 
 use commonhold_core::catalogue::{Catalogue, History};
-use commonhold_core::row::{EPOCH_LIMIT, Row, WriterId};
+use commonhold_core::row::{Row, WriterId};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::audit::Audit;
-use crate::chain::hex;
 use crate::error::StoreError;
 use crate::foreign::{Appended, Conflict, ForeignChange, by_key};
 use crate::store::{
     Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store, TableBatch, TakenOver,
 };
+use crate::transfer::rows::refuse_incomplete;
 use crate::url::SqliteUrl;
+use crate::view;
 use connection::{FileId, of};
 use plan::Plan;
+use scan::View;
 use write::{Scratch, TableWriter};
 
 /// Rows taken over into a history at a time.
@@ -146,7 +149,7 @@ impl Store for SqliteStore {
     }
 
     fn owner(&mut self) -> Result<Option<Owner>, StoreError> {
-        self.with(|s| s.snapshot(meta::owner))
+        self.with(|s| s.snapshot(|conn, path| meta::owner(conn, path)))
     }
 
     fn catalogue(&mut self) -> Result<Option<Catalogue>, StoreError> {
@@ -177,8 +180,8 @@ impl Store for SqliteStore {
         self.with(|s| {
             let attached = Attached { uuid: segment_uuid, epoch, plans: plans(catalogue) };
             s.snapshot(|conn, path| {
-                check_owner(conn, path, &attached)?;
-                check_batch(conn, path, seen).map(|_| ())
+                meta::check_owner(conn, path, attached.uuid, attached.epoch)?;
+                meta::check_batch(conn, path, seen).map(|_| ())
             })?;
             let wait = connection::STEWARD_BUSY_TIMEOUT;
             s.conn.busy_timeout(wait).map_err(|e| of(s.path, e))?;
@@ -194,7 +197,7 @@ impl Store for SqliteStore {
     ) -> Result<u64, StoreError> {
         self.with(|s| {
             s.with_plan(table, |conn, path, plan| {
-                read::load(conn, path, plan, sink)?;
+                view::load(&View { conn, path, plan }, sink)?;
                 meta::number(conn, path, &plan.floor_key)
             })
         })
@@ -209,7 +212,7 @@ impl Store for SqliteStore {
     }
 
     fn marks(&mut self) -> Result<Vec<Mark>, StoreError> {
-        self.with(|s| s.snapshot(meta::marks))
+        self.with(|s| s.snapshot(|conn, path| meta::marks(conn, path)))
     }
 
     fn highest_sequence(&mut self, table: usize, writer: WriterId) -> Result<u64, StoreError> {
@@ -229,7 +232,9 @@ impl Store for SqliteStore {
         sink: &mut dyn FnMut(HistoryRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.with(|s| {
-            s.with_plan(table, |conn, path, plan| read::history(conn, path, plan, key, sink))
+            s.with_plan(table, |conn, path, plan| {
+                view::history(&View { conn, path, plan }, key, sink)
+            })
         })
     }
 
@@ -249,43 +254,6 @@ struct Session<'a> {
     path: &'a str,
     attached: &'a mut Option<Attached>,
     scratch: &'a mut Scratch,
-}
-
-/// Fails unless the store belongs to whom `attached` says.
-fn check_owner(conn: &Connection, path: &str, attached: &Attached) -> Result<(), StoreError> {
-    let (owner, owner_epoch) = (meta::owner(conn, path)?, meta::epoch(conn, path)?);
-    if owner.is_none() && owner_epoch == 0 {
-        return Err(StoreError::Unclaimed(path.to_owned()));
-    }
-    if owner.as_ref().is_some_and(|o| o.uuid == attached.uuid && o.epoch == attached.epoch) {
-        return Ok(());
-    }
-    let nobody = "nobody, since it was taken over";
-    Err(StoreError::Fenced {
-        path: path.to_owned(),
-        owner: owner.map_or_else(|| nobody.to_owned(), |owner| owner.to_string()),
-        owner_epoch,
-        segment: hex(&attached.uuid),
-        epoch: attached.epoch,
-    })
-}
-
-/// The number of the last batch; fails when it is before `seen`.
-fn check_batch(conn: &Connection, path: &str, seen: u64) -> Result<u64, StoreError> {
-    let stored = meta::batch(conn, path)?;
-    if stored < seen {
-        return Err(StoreError::RolledBack { path: path.to_owned(), stored, seen });
-    }
-    Ok(stored)
-}
-
-/// The epoch after the last one.
-fn next_epoch(conn: &Connection, path: &str) -> Result<u64, StoreError> {
-    let epoch = meta::epoch(conn, path)?.saturating_add(1);
-    if epoch >= EPOCH_LIMIT {
-        return Err(StoreError::EpochsSpent(path.to_owned()));
-    }
-    Ok(epoch)
 }
 
 impl Session<'_> {
@@ -332,13 +300,9 @@ impl Session<'_> {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
-        let epoch = next_epoch(&tx, path)?;
-        foreign::create(&tx, path)?;
-        for plan in &plans {
-            migrate(&tx, path, plan, self.scratch)?;
-        }
-        meta::set_owner(&tx, path, Some(segment), epoch)?;
-        meta::set(&tx, path, "catalogue", &catalogue.to_json())?;
+        refuse_incomplete(&tx, path)?;
+        let epoch = meta::next_epoch(&tx, path)?;
+        take(&tx, path, segment, catalogue, &plans, epoch, self.scratch)?;
         let batch = meta::batch(&tx, path)?;
         tx.commit().map_err(|e| of(path, e))?;
         *self.attached = Some(Attached { uuid: segment.uuid, epoch, plans });
@@ -352,7 +316,7 @@ impl Session<'_> {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
         let (fenced, batch) = (meta::owner(&tx, path)?, meta::batch(&tx, path)?);
-        let epoch = next_epoch(&tx, path)?;
+        let epoch = meta::next_epoch(&tx, path)?;
         meta::set_owner(&tx, path, None, epoch)?;
         tx.commit().map_err(|e| of(path, e))?;
         Ok(TakenOver { fenced, epoch, batch })
@@ -374,8 +338,8 @@ impl Session<'_> {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
-        check_owner(&tx, path, attached)?;
-        let last = check_batch(&tx, path, batch.seen)?;
+        meta::check_owner(&tx, path, attached.uuid, attached.epoch)?;
+        let last = meta::check_batch(&tx, path, batch.seen)?;
         let (mut foreign, mut wrote) = (Vec::new(), !batch.marks.is_empty());
         for part in &batch.tables {
             let position = part.table;
@@ -414,6 +378,22 @@ fn write_table(
     Ok((changes, noted))
 }
 
+/// Makes `segment` the owner, of `epoch`, with the tables of `catalogue`.
+fn take(
+    conn: &Connection,
+    path: &str,
+    segment: &SegmentIdentity,
+    catalogue: &Catalogue,
+    plans: &[Plan],
+    epoch: u64,
+    scratch: &mut Scratch,
+) -> Result<(), StoreError> {
+    foreign::create(conn, path)?;
+    plans.iter().try_for_each(|plan| migrate(conn, path, plan, scratch))?;
+    meta::set_owner(conn, path, Some(segment), epoch)?;
+    meta::set(conn, path, "catalogue", &catalogue.to_json())
+}
+
 /// Creates what a table lacks; refuses what has other columns.
 fn migrate(
     conn: &Connection,
@@ -442,7 +422,7 @@ fn migrate(
 fn take_over(writer: &mut TableWriter<'_>) -> Result<(), StoreError> {
     let (conn, path, plan) = (writer.conn, writer.path, writer.plan);
     let mut rows = Vec::new();
-    read::load(conn, path, plan, &mut |row| {
+    view::load(&View { conn, path, plan }, &mut |row| {
         rows.push(row);
         if rows.len() == TAKE_OVER_ROWS {
             writer.append_history(&rows)?;

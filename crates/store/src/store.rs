@@ -14,6 +14,7 @@ use crate::foreign::{Accepted, Appended, Conflict, Known};
 use crate::node::Node;
 use crate::null::NullStore;
 use crate::sqlite::SqliteStore;
+use crate::transfer::Transfer;
 use crate::url::Url;
 
 /// The segment that claims a store.
@@ -165,7 +166,7 @@ pub struct HistoryRow {
 /// Every method that writes does so in one transaction. After an error nothing of it is written, or, when the
 /// outcome of the commit itself is unknown, all of it or nothing; [`append`](Store::append) is idempotent, so the
 /// same batch is simply sent again.
-pub trait Store: Send {
+pub trait Store: Transfer + Send {
     /// The normalised url, for instance `sqlite:/absolute/path`.
     fn url(&self) -> String;
 
@@ -300,13 +301,14 @@ pub trait Store: Send {
 }
 
 /// Opens the store at `url`, making it if it is not there: `sqlite:PATH` (with `?synchronous=full`, the default, or
-/// `?synchronous=normal`) or `none`.
+/// `?synchronous=normal`), `postgres://USER@HOST/DATABASE` (`docs/postgres.md` gives its parameters) or `none`.
 ///
 /// # Errors
 /// [`StoreError`] when `url` is none, or the database cannot be opened or is not one.
 pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
     Ok(match Url::parse(url)? {
         Url::Sqlite(target) => Box::new(SqliteStore::open(target)?),
+        Url::Postgres(target) => return Err(StoreError::NotAStore(target.place())),
         Url::None => Box::new(NullStore::default()),
     })
 }
@@ -318,6 +320,7 @@ pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
 pub fn open_read_only(url: &str) -> Result<Box<dyn Store>, StoreError> {
     Ok(match Url::parse(url)? {
         Url::Sqlite(target) => Box::new(SqliteStore::open_read_only(target)?),
+        Url::Postgres(target) => return Err(StoreError::NotAStore(target.place())),
         Url::None => Box::new(NullStore::default()),
     })
 }

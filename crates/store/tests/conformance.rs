@@ -119,3 +119,26 @@ on_sqlite! {
         latest_tables_are_audited_too,
         a_missing_table_is_a_finding;
 }
+
+macro_rules! between {
+    ($($pair:ident: $from:ty => $to:ty;)+) => {
+        $(mod $pair {
+            between!(@cases $from, $to:
+                a_copy_holds_everything,
+                a_copy_that_was_broken_off_goes_on,
+                of_two_copies_at_once_the_first_is_fenced_off,
+                only_an_empty_store_is_a_target,
+                what_is_no_copy_is_found);
+        })+
+    };
+    (@cases $from:ty, $to:ty: $($case:ident),+) => {
+        $(#[test]
+        fn $case() {
+            crate::suite::transfer::$case::<$from, $to>();
+        })+
+    };
+}
+
+between! {
+    from_sqlite_to_sqlite: crate::Sqlite => crate::Sqlite;
+}

@@ -2,18 +2,17 @@
 
 use std::collections::HashMap;
 
-use rusqlite::types::ValueRef as Sql;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use crate::audit::Stored;
-use crate::chain::hex;
+use crate::decode::read;
 use crate::error::StoreError;
 use crate::foreign::{
-    Accepted, Conflict, ForeignChange, KeyRows, Known, Object, differs, known, now, ours_json,
+    Accepted, Conflict, ForeignChange, KeyRows, Known, columns_json, differs, known, now, ours_json,
 };
 use crate::sqlite::connection::of;
-use crate::sqlite::plan::{self, Plan};
-use crate::sqlite::read::{read, typed};
+use crate::sqlite::plan::Plan;
+use crate::sqlite::read::Current;
 use crate::sqlite::write::TableWriter;
 use crate::store::TableBatch;
 
@@ -42,15 +41,14 @@ pub(super) fn compare(
     let mut select = conn.prepare_cached(&plan.select_one).map_err(|e| of(path, e))?;
     let (mut stored, mut changes, mut noted) = (Stored::default(), Vec::new(), false);
     for key in keys.iter().filter(|k| known(part, k) != Known::Anything) {
-        let there = look(&mut select, plan, key.key, &mut stored).map_err(|e| of(path, e))?;
+        let there = look(&mut select, plan, path, key.key, &mut stored)?;
         let found = there.then_some(&stored);
         let why = differs(&plan.spec, epoch, part, key, found);
         // An adopted deletion differs no more, and what was done is noted all the same.
         if why.is_none() && !accepted.contains_key(key.key) {
             continue;
         }
-        let json = if there { Some(columns_json(&mut select, plan, key.key)) } else { None };
-        let found = json.transpose().map_err(|e| of(path, e))?;
+        let found = json(&mut select, plan, path, key.key)?;
         let policy = accepted.get(key.key).filter(|a| a.found == found).map(|a| a.policy);
         if why.is_none() && policy.is_none() {
             continue;
@@ -71,46 +69,26 @@ pub(super) fn compare(
 fn look(
     select: &mut CachedStatement<'_>,
     plan: &Plan,
+    path: &str,
     key: &str,
     into: &mut Stored,
-) -> rusqlite::Result<bool> {
-    let mut rows = select.query([key])?;
-    let Some(row) = rows.next()? else { return Ok(false) };
-    read(row, plan, false, into)?;
+) -> Result<bool, StoreError> {
+    let mut rows = select.query([key]).map_err(|e| of(path, e))?;
+    let Some(row) = rows.next().map_err(|e| of(path, e))? else { return Ok(false) };
+    read(&Current { row, path }, &plan.spec, false, into)?;
     Ok(true)
 }
 
-/// The row of `key` as JSON: fields as what they are, columns that cannot be what was written as SQLite has them.
-fn columns_json(
+/// The row of `key` as JSON.
+fn json(
     select: &mut CachedStatement<'_>,
     plan: &Plan,
+    path: &str,
     key: &str,
-) -> rusqlite::Result<String> {
-    let mut rows = select.query([key])?;
-    let mut object = Object::new();
-    let Some(row) = rows.next()? else { return Ok(object.finish()) };
-    raw(&mut object, "key", row.get_ref(0)?);
-    let fields = plan.spec.schema.fields();
-    for (i, field) in (1..).zip(fields) {
-        match typed(row.get_ref(i)?, field.ty) {
-            Some(value) => object.value(&field.name, value),
-            None => raw(&mut object, &field.name, row.get_ref(i)?),
-        }
-    }
-    for (i, (name, _)) in (fields.len() + 1..).zip(plan::about()) {
-        raw(&mut object, name, row.get_ref(i)?);
-    }
-    Ok(object.finish())
-}
-
-fn raw(object: &mut Object, name: &str, value: Sql<'_>) {
-    match value {
-        Sql::Null => object.raw(name, "null"),
-        Sql::Integer(v) => object.raw(name, &v.to_string()),
-        Sql::Real(v) => object.real(name, v),
-        Sql::Text(v) => object.text(name, &String::from_utf8_lossy(v)),
-        Sql::Blob(v) => object.text(name, &hex(v)),
-    }
+) -> Result<Option<String>, StoreError> {
+    let mut rows = select.query([key]).map_err(|e| of(path, e))?;
+    let Some(row) = rows.next().map_err(|e| of(path, e))? else { return Ok(None) };
+    columns_json(&Current { row, path }, &plan.spec).map(Some)
 }
 
 /// Both states of one key.

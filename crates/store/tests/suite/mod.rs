@@ -5,6 +5,7 @@ pub(crate) mod foreign;
 pub(crate) mod marks;
 pub(crate) mod owner;
 pub(crate) mod protocol;
+pub(crate) mod transfer;
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::hash::{record_prefix, state_hash};
