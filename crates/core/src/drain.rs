@@ -38,6 +38,8 @@ pub struct Drained {
     pub table: usize,
     /// The rows: of one record in ascending versions.
     pub rows: Vec<Row>,
+    /// For each row, the version that the store has of its record; none when it has nothing of it.
+    pub known: Vec<Option<u64>>,
     /// The table's version floor; to be stored with the rows.
     pub floor: u64,
     /// The first record that was left out because it is damaged, in words.
@@ -145,9 +147,12 @@ impl Handle {
         for (prefix, slot) in late {
             self.put_off(table, drained, prefix, slot);
         }
-        drained.rows.retain(|row| !row.key.is_empty());
+        let known = std::mem::take(&mut drained.known);
+        let mut rows: Vec<_> = std::mem::take(&mut drained.rows).into_iter().zip(known).collect();
+        rows.retain(|(row, _)| !row.key.is_empty());
         // Of one record they are in order already; of two with one key the versions decide.
-        drained.rows.sort_by_key(|row| row.version);
+        rows.sort_by_key(|(row, _)| row.version);
+        (drained.rows, drained.known) = rows.into_iter().unzip();
         Ok(())
     }
 
@@ -230,6 +235,10 @@ impl Handle {
             crate::insert::raise_floor(table, version)?;
         }
         let rows = (first, drained.rows.len());
+        let stored = version.wrapping_sub(head.versions_since(persisted));
+        let stored = (persisted.cell() != NO_CELL).then_some(stored);
+        // Only rows that are sound get here.
+        drained.known.resize(rows.1, stored);
         // With the first version after a floor of 0 no record of the table was deleted before it.
         let succeeds = persisted.cell() == NO_CELL && persisted.tag() != 0;
         drained.marks.push(Mark { record, head, version, rows, succeeds, chain, deleted });

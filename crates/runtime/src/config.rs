@@ -15,6 +15,7 @@
 //! slots = 10000                      # records that fit
 //! cells = 85536                      # versions that fit (default: what it takes)
 //! key_bytes = 48                     # the longest key
+//! on_foreign_change = "fail"         # or "adopt", "overwrite": what if somebody else changed a row in the database
 //! ```
 //!
 //! A section `[serve]` is the daemon's: `commonhold serve` reads and checks it.
@@ -23,7 +24,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use commonhold_core::catalogue::{Catalogue, CatalogueError, History, NAMED_DEFAULT, TableSpec};
+use commonhold_core::catalogue::{
+    Catalogue, CatalogueError, History, NAMED_DEFAULT, OnForeignChange, TableSpec,
+};
 use commonhold_core::record::Record;
 use commonhold_core::schema::{Field, Schema, SchemaError};
 use commonhold_segment::NamedGeometry;
@@ -85,6 +88,7 @@ pub struct TableConfig {
     pub(crate) slots: Option<u32>,
     pub(crate) cells: Option<u32>,
     pub(crate) key_bytes: Option<u32>,
+    pub(crate) on_foreign_change: Option<OnForeignChange>,
 }
 
 /// A segment as it is asked for.
@@ -120,7 +124,8 @@ impl TableConfig {
 
     fn with_fields(name: &str, fields: Result<Vec<Field>, SchemaError>) -> Self {
         let name = name.to_owned();
-        Self { name, fields, history: None, slots: None, cells: None, key_bytes: None }
+        let (history, slots, cells, key_bytes) = (None, None, None, None);
+        Self { name, fields, history, slots, cells, key_bytes, on_foreign_change: None }
     }
 
     /// Which versions are stored; every one if never set.
@@ -152,6 +157,13 @@ impl TableConfig {
         self
     }
 
+    /// What is done when somebody else changed a row in the database; nothing more of the table is stored, if never set.
+    #[must_use]
+    pub fn on_foreign_change(mut self, policy: OnForeignChange) -> Self {
+        self.on_foreign_change = Some(policy);
+        self
+    }
+
     /// The table's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -172,6 +184,7 @@ impl TableConfig {
             slots: self.slots.unwrap_or(base.slots),
             cells: self.cells.unwrap_or(if self.slots.is_some() { 0 } else { base.cells }),
             key_bytes: self.key_bytes.unwrap_or(base.key_bytes),
+            on_foreign_change: self.on_foreign_change.unwrap_or(base.on_foreign_change),
             ..default
         })
     }
@@ -407,6 +420,7 @@ struct TableFile {
     slots: Option<u32>,
     cells: Option<u32>,
     key_bytes: Option<u32>,
+    on_foreign_change: Option<OnForeignChange>,
 }
 
 impl ConfigFile {
@@ -418,6 +432,7 @@ impl ConfigFile {
             table.slots = file.slots;
             table.cells = file.cells;
             table.key_bytes = file.key_bytes;
+            table.on_foreign_change = file.on_foreign_change;
             table
         };
         let config = Config {

@@ -283,7 +283,7 @@ fn build(
     let catalogue = new_catalogue(config, path, store.as_mut())?;
     let uuid = new_uuid();
     let boot_id = random::hex(&process::boot_id());
-    let identity = SegmentIdentity { uuid, path: path.display().to_string(), boot_id };
+    let identity = SegmentIdentity::here(uuid, path, boot_id);
     let claim = store.claim(&identity, &catalogue)?;
     let (json, url) = (catalogue.to_json(), store.url());
     let new = NewSegment {

@@ -230,7 +230,7 @@ impl Term {
         damage.finish(&handle)?;
         let header = space.segment().header();
         let mut store = commonhold_store::open(&header.store_url)?;
-        store.join(header.uuid, header.store_epoch, space.catalogue())?;
+        store.join(header.uuid, header.store_epoch, 0, space.catalogue())?;
         space.flag_all()?;
         Ok(Self { handle, store, damage })
     }
@@ -310,8 +310,10 @@ fn round(
         table: table.table,
         rows: std::mem::take(&mut table.rows),
         floor: table.floor,
+        ..TableBatch::default()
     });
-    let batch = Batch { tables: tables.collect(), marks: marks.marks.iter().map(mark).collect() };
+    let marks_of = marks.marks.iter().map(mark).collect();
+    let batch = Batch { tables: tables.collect(), marks: marks_of, seen: 0 };
     if planted(Fault::CompleteFirst) {
         drained.iter().try_for_each(|table| handle.complete(table))?;
         space.complete_marks(&marks)?;

@@ -13,6 +13,7 @@
 //!
 //! **Crash.** Killed anywhere, the target has a whole prefix of each history, and says that it is incomplete.
 
+pub(crate) mod both;
 mod copy;
 
 use commonhold_core::catalogue::Catalogue;

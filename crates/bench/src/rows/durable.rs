@@ -1,5 +1,6 @@
 //! Rows 7 and 8: commits that wait for the store, against what the store alone takes.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use commonhold::catalogue::{Catalogue, History, TableSpec};
@@ -79,13 +80,12 @@ pub(super) fn store_rate(url: &str, history: History, batches: usize) -> Outcome
     let schema = Schema::new(fields.into_iter().collect::<Result<_, _>>()?)?;
     let mut spec = TableSpec::new(LATEST, schema.clone());
     spec.history = history;
-    let segment =
-        SegmentIdentity { uuid: [1; 16], path: "bench".to_owned(), boot_id: String::new() };
+    let segment = SegmentIdentity::here([1; 16], Path::new("bench"), String::new());
     store.claim(&segment, &Catalogue::new(16, 8, vec![spec])?)?;
     let all = rows(&schema, batches * BATCH)?;
     let batch = |rows: &[Row]| Batch {
-        tables: vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }],
-        marks: Vec::new(),
+        tables: vec![TableBatch { rows: rows.to_vec(), ..TableBatch::default() }],
+        ..Batch::default()
     };
     let made: Vec<Batch> = all.chunks(BATCH).map(batch).collect();
     let start = Instant::now();

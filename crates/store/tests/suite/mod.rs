@@ -10,7 +10,7 @@ use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::{Row, WriterId};
 use commonhold_core::schema::Schema;
 use commonhold_core::value::Value;
-use commonhold_store::{Batch, Claim, SegmentIdentity, Store, TableBatch};
+use commonhold_store::{Batch, Claim, Node, SegmentIdentity, Store, TableBatch};
 
 /// A database of its own for one test.
 pub(crate) trait Backend {
@@ -25,7 +25,13 @@ pub(crate) trait Backend {
 }
 
 pub(crate) fn segment(n: u8) -> SegmentIdentity {
-    SegmentIdentity { uuid: [n; 16], path: format!("/dev/shm/{n}"), boot_id: "boot".to_owned() }
+    SegmentIdentity {
+        uuid: [n; 16],
+        path: format!("/dev/shm/{n}"),
+        boot_id: "boot".to_owned(),
+        node: Node::this(),
+        device: 0,
+    }
 }
 
 pub(crate) fn schema(fields: &[&str]) -> Schema {
@@ -48,7 +54,8 @@ pub(crate) fn accounts() -> Catalogue {
 }
 
 pub(crate) fn batch(rows: &[Row]) -> Batch {
-    let tables = vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }];
+    let tables =
+        vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0, ..TableBatch::default() }];
     Batch { tables, ..Batch::default() }
 }
 
