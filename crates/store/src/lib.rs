@@ -26,6 +26,7 @@ mod sqlite;
 mod store;
 mod transfer;
 mod url;
+mod view;
 
 pub use audit::{Audit, Check, FINDINGS_MAX, Finding, TableAudit};
 pub use error::StoreError;

@@ -6,7 +6,7 @@
 //! | `owner` | JSON: `uuid`, `path`, `boot_id`, `node`, `host`, `device` of the segment that claimed last; `null` after a take-over |
 //! | `epoch` | how often the store was claimed or taken over |
 //! | `batch` | how many batches were written |
-//! | `import` | JSON: the source of an import that is not finished; else `null` |
+//! | `import` | JSON: the source of an import that is not finished |
 //! | `catalogue` | the catalogue of the last claim, as JSON |
 //! | `floor:T` | the version floor of table T |
 //! | `count:T`, `link:T` | rows of `T_history` ever written, and the link of the last |
@@ -21,7 +21,6 @@ use crate::chain::{self, Link, from_hex, hex};
 use crate::error::StoreError;
 use crate::node::Node;
 use crate::store::{Mark, MarkKind, Owner, SegmentIdentity};
-use crate::transfer::Importing;
 
 /// The value `owner`.
 #[derive(Serialize, Deserialize)]
@@ -60,6 +59,8 @@ pub(crate) trait MetaTable {
     fn get(&self, path: &str, key: &str) -> Result<Option<String>, StoreError>;
     /// Sets one value.
     fn set(&self, path: &str, key: &str, value: &str) -> Result<(), StoreError>;
+    /// Removes one value, if it is there.
+    fn remove(&self, path: &str, key: &str) -> Result<(), StoreError>;
     /// Every key that begins with `prefix`, with its value.
     fn beginning(&self, path: &str, prefix: &str) -> Result<Vec<(String, String)>, StoreError>;
 }
@@ -100,7 +101,7 @@ pub(crate) fn set(
     conn.set(path, key, value)
 }
 
-fn damaged(path: &str, key: &str) -> StoreError {
+pub(crate) fn damaged(path: &str, key: &str) -> StoreError {
     let why = format!("`{key}` in commonhold_meta is missing or makes no sense");
     StoreError::Corrupt { path: path.to_owned(), why }
 }
@@ -185,33 +186,6 @@ pub(crate) fn check_batch(conn: &dyn MetaTable, path: &str, seen: u64) -> Result
         return Err(StoreError::RolledBack { path: path.to_owned(), stored, seen });
     }
     Ok(stored)
-}
-
-/// The import that is not finished, if there is one.
-pub(crate) fn importing(conn: &dyn MetaTable, path: &str) -> Result<Option<Importing>, StoreError> {
-    let Some(text) = get(conn, path, "import")? else { return Ok(None) };
-    serde_json::from_str(&text).map_err(|_| damaged(path, "import"))
-}
-
-/// Notes an import that is not finished, or that there is none.
-pub(crate) fn set_importing(
-    conn: &dyn MetaTable,
-    path: &str,
-    from: Option<&Importing>,
-) -> Result<(), StoreError> {
-    let text = serde_json::to_string(&from)
-        .map_err(|e| StoreError::Database { path: path.to_owned(), why: e.to_string() })?;
-    set(conn, path, "import", &text)
-}
-
-/// Fails while an import is not finished.
-pub(crate) fn refuse_incomplete(conn: &dyn MetaTable, path: &str) -> Result<(), StoreError> {
-    match importing(conn, path)? {
-        None => Ok(()),
-        Some(Importing { source, .. }) => {
-            Err(StoreError::Incomplete { path: path.to_owned(), source_url: source })
-        }
-    }
 }
 
 /// The epoch after the last one.

@@ -30,9 +30,12 @@ use crate::foreign::{Appended, Conflict, ForeignChange, by_key};
 use crate::store::{
     Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store, TableBatch, TakenOver,
 };
+use crate::transfer::rows::refuse_incomplete;
 use crate::url::SqliteUrl;
+use crate::view;
 use connection::{FileId, of};
 use plan::Plan;
+use scan::View;
 use write::{Scratch, TableWriter};
 
 /// Rows taken over into a history at a time.
@@ -194,7 +197,7 @@ impl Store for SqliteStore {
     ) -> Result<u64, StoreError> {
         self.with(|s| {
             s.with_plan(table, |conn, path, plan| {
-                read::load(conn, path, plan, sink)?;
+                view::load(&View { conn, path, plan }, sink)?;
                 meta::number(conn, path, &plan.floor_key)
             })
         })
@@ -229,7 +232,9 @@ impl Store for SqliteStore {
         sink: &mut dyn FnMut(HistoryRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.with(|s| {
-            s.with_plan(table, |conn, path, plan| read::history(conn, path, plan, key, sink))
+            s.with_plan(table, |conn, path, plan| {
+                view::history(&View { conn, path, plan }, key, sink)
+            })
         })
     }
 
@@ -295,7 +300,7 @@ impl Session<'_> {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
-        meta::refuse_incomplete(&tx, path)?;
+        refuse_incomplete(&tx, path)?;
         let epoch = meta::next_epoch(&tx, path)?;
         take(&tx, path, segment, catalogue, &plans, epoch, self.scratch)?;
         let batch = meta::batch(&tx, path)?;
@@ -357,22 +362,6 @@ impl Session<'_> {
     }
 }
 
-/// Makes `segment` the owner, of `epoch`, with the tables of `catalogue`.
-fn take(
-    conn: &Connection,
-    path: &str,
-    segment: &SegmentIdentity,
-    catalogue: &Catalogue,
-    plans: &[Plan],
-    epoch: u64,
-    scratch: &mut Scratch,
-) -> Result<(), StoreError> {
-    foreign::create(conn, path)?;
-    plans.iter().try_for_each(|plan| migrate(conn, path, plan, scratch))?;
-    meta::set_owner(conn, path, Some(segment), epoch)?;
-    meta::set(conn, path, "catalogue", &catalogue.to_json())
-}
-
 /// Writes one table's part of a batch unless somebody else changed its rows; the foreign changes, and whether one
 /// was noted just now.
 fn write_table(
@@ -387,6 +376,22 @@ fn write_table(
         writer.write(part, &keys)?;
     }
     Ok((changes, noted))
+}
+
+/// Makes `segment` the owner, of `epoch`, with the tables of `catalogue`.
+fn take(
+    conn: &Connection,
+    path: &str,
+    segment: &SegmentIdentity,
+    catalogue: &Catalogue,
+    plans: &[Plan],
+    epoch: u64,
+    scratch: &mut Scratch,
+) -> Result<(), StoreError> {
+    foreign::create(conn, path)?;
+    plans.iter().try_for_each(|plan| migrate(conn, path, plan, scratch))?;
+    meta::set_owner(conn, path, Some(segment), epoch)?;
+    meta::set(conn, path, "catalogue", &catalogue.to_json())
 }
 
 /// Creates what a table lacks; refuses what has other columns.
@@ -417,7 +422,7 @@ fn migrate(
 fn take_over(writer: &mut TableWriter<'_>) -> Result<(), StoreError> {
     let (conn, path, plan) = (writer.conn, writer.path, writer.plan);
     let mut rows = Vec::new();
-    read::load(conn, path, plan, &mut |row| {
+    view::load(&View { conn, path, plan }, &mut |row| {
         rows.push(row);
         if rows.len() == TAKE_OVER_ROWS {
             writer.append_history(&rows)?;

@@ -13,8 +13,8 @@
 //!
 //! **Crash.** Killed anywhere, the target has a whole prefix of each history, and says that it is incomplete.
 
-pub(crate) mod both;
 mod copy;
+pub(crate) mod rows;
 
 use commonhold_core::catalogue::Catalogue;
 use commonhold_core::row::Row;

@@ -1,42 +1,14 @@
-//! Both passes over one table, whatever database it is in.
+//! Both passes over one table.
 
-use commonhold_core::catalogue::{History, TableSpec};
+use commonhold_core::catalogue::History;
 
-use crate::audit::{
-    ChainPass, Check, Expected, RowSource, Stored, TableAudit, current_alone, key_pass,
-};
+use crate::audit::{ChainPass, Check, Expected, Stored, TableAudit, current_alone, key_pass};
 use crate::error::StoreError;
-use crate::meta::Head;
-use crate::store::RowCount;
-
-/// The rows of a table, in an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// T, by key.
-    Current,
-    /// `T_history`, by key and version.
-    Keys,
-    /// `T_history`, by position; those of one position in the order in which they were written.
-    Positions,
-}
-
-/// What is done with rows while they can be read.
-pub(crate) type Reading<'a> = &'a mut dyn FnMut(&mut dyn RowSource) -> Result<(), StoreError>;
-
-/// A table within one snapshot of its database.
-pub(crate) trait Audited {
-    /// The tables of it that are not there; an error when one has other columns than it must.
-    fn missing(&self) -> Result<Vec<String>, StoreError>;
-    /// How many rows there are.
-    fn row_count(&self) -> Result<RowCount, StoreError>;
-    /// Where the chain stands, as the meta table says.
-    fn head(&self) -> Result<Option<Head>, StoreError>;
-    /// Reads rows in an order. Two readings may be under way at a time.
-    fn read(&self, order: Order, with: Reading<'_>) -> Result<(), StoreError>;
-}
+use crate::view::{Order, TableView};
 
 /// Audits one table.
-pub(crate) fn audit(table: &dyn Audited, spec: &TableSpec) -> Result<TableAudit, StoreError> {
+pub(crate) fn audit(table: &dyn TableView) -> Result<TableAudit, StoreError> {
+    let spec = table.spec();
     let history = match spec.history {
         History::Full => "full",
         History::Latest => "latest",
@@ -68,14 +40,14 @@ pub(crate) fn audit(table: &dyn Audited, spec: &TableSpec) -> Result<TableAudit,
 }
 
 /// The chain pass over one table.
-fn chain(table: &dyn Audited, audit: &mut TableAudit) -> Result<(), StoreError> {
+fn chain(table: &dyn TableView, audit: &mut TableAudit) -> Result<(), StoreError> {
     let head = match table.head() {
         Ok(head) => head.map(|h| Expected { count: h.count, link: h.link }),
         Err(StoreError::Corrupt { .. }) => None,
         Err(e) => return Err(e),
     };
     let mut pass = ChainPass::new(audit, head);
-    table.read(Order::Positions, &mut |rows| {
+    table.read(Order::Behind(0), &mut |rows| {
         let mut stored = Stored::default();
         while rows.next(&mut stored)? {
             pass.row(&stored);

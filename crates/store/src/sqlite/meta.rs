@@ -21,6 +21,11 @@ impl MetaTable for Connection {
         upsert.execute(params![key, value]).map(|_| ()).map_err(|e| of(path, e))
     }
 
+    fn remove(&self, path: &str, key: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM commonhold_meta WHERE key = ?1";
+        self.execute(sql, [key]).map(|_| ()).map_err(|e| of(path, e))
+    }
+
     fn beginning(&self, path: &str, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
         let sql = "SELECT key, value FROM commonhold_meta WHERE key >= ?1 AND key < ?2";
         let mut select = self.prepare_cached(sql).map_err(|e| of(path, e))?;
@@ -36,6 +41,10 @@ impl MetaTable for Transaction<'_> {
 
     fn set(&self, path: &str, key: &str, value: &str) -> Result<(), StoreError> {
         MetaTable::set(&**self, path, key, value)
+    }
+
+    fn remove(&self, path: &str, key: &str) -> Result<(), StoreError> {
+        MetaTable::remove(&**self, path, key)
     }
 
     fn beginning(&self, path: &str, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {

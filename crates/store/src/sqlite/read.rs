@@ -1,16 +1,13 @@
 //! Reading rows of a SQLite file.
 
-use commonhold_core::row::Row;
+use rusqlite::Rows;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Rows};
 
 use crate::audit::{RowSource, Stored};
-use crate::chain::hex;
-use crate::decode::{Columnar, Sql, prove, read};
+use crate::decode::{Columnar, Sql, read};
 use crate::error::StoreError;
 use crate::sqlite::connection::of;
 use crate::sqlite::plan::Plan;
-use crate::store::HistoryRow;
 
 /// The rows of a statement over T or `T_history`.
 pub(super) struct Reader<'a> {
@@ -55,46 +52,4 @@ impl Columnar for Current<'_> {
             ValueRef::Blob(v) => Sql::Blob(v),
         })
     }
-}
-
-/// Every row of T in the order of the keys, each proved by its hash.
-pub(super) fn load(
-    conn: &Connection,
-    path: &str,
-    plan: &Plan,
-    sink: &mut dyn FnMut(Row) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut select = conn.prepare_cached(&plan.select).map_err(|e| of(path, e))?;
-    let rows = select.query([]).map_err(|e| of(path, e))?;
-    let mut reader = Reader::new(rows, plan, path, false);
-    let mut stored = Stored::default();
-    while reader.next(&mut stored)? {
-        prove(&stored, path, &plan.spec)?;
-        sink(stored.row.clone())?;
-    }
-    Ok(())
-}
-
-/// Every row of `T_history` of one key in the order of the versions, each proved by its hash.
-pub(super) fn history(
-    conn: &Connection,
-    path: &str,
-    plan: &Plan,
-    key: &str,
-    sink: &mut dyn FnMut(HistoryRow) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    if !plan.full {
-        return Ok(());
-    }
-    let sql = format!("{} WHERE \"key\" = ?1 ORDER BY \"_version\"", plan.select_history);
-    let mut select = conn.prepare_cached(&sql).map_err(|e| of(path, e))?;
-    let rows = select.query([key]).map_err(|e| of(path, e))?;
-    let mut reader = Reader::new(rows, plan, path, true);
-    let mut stored = Stored::default();
-    while reader.next(&mut stored)? {
-        prove(&stored, path, &plan.spec)?;
-        let link = hex(&stored.link.unwrap_or_default());
-        sink(HistoryRow { row: stored.row.clone(), position: stored.position, link })?;
-    }
-    Ok(())
 }

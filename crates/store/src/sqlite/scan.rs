@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use commonhold_core::catalogue::TableSpec;
 use commonhold_core::row::WriterId;
 use rusqlite::Connection;
 
-use crate::audit::Audit;
-use crate::audit::tables::{self, Audited, Order, Reading};
+use crate::audit::{Audit, tables};
 use crate::error::StoreError;
 use crate::meta::Head;
 use crate::sqlite::connection::of;
@@ -14,6 +14,7 @@ use crate::sqlite::meta;
 use crate::sqlite::plan::Plan;
 use crate::sqlite::read::Reader;
 use crate::store::RowCount;
+use crate::view::{Order, Reading, TableView};
 
 fn number(conn: &Connection, path: &str, sql: &str) -> Result<u64, StoreError> {
     let n: i64 = conn.query_row(sql, [], |row| row.get(0)).map_err(|e| of(path, e))?;
@@ -79,51 +80,75 @@ pub(super) fn highest_sequences(
 pub(super) fn audit(conn: &Connection, path: &str, store: String) -> Result<Audit, StoreError> {
     let catalogue = meta::catalogue(conn, path)?;
     let plans = catalogue.iter().flat_map(|c| &c.tables).map(Plan::new);
-    let audit = |plan: Plan| tables::audit(&Table { conn, path, plan: &plan }, &plan.spec);
+    let audit = |plan: Plan| tables::audit(&View { conn, path, plan: &plan });
     let tables = plans.map(audit).collect::<Result<_, _>>()?;
     Ok(Audit { store, epoch: meta::epoch(conn, path)?, tables })
 }
 
 /// One table of the file.
-pub(super) struct Table<'a> {
+pub(super) struct View<'a> {
     pub(super) conn: &'a Connection,
     pub(super) path: &'a str,
     pub(super) plan: &'a Plan,
 }
 
-impl Audited for Table<'_> {
+impl TableView for View<'_> {
+    fn path(&self) -> &str {
+        self.path
+    }
+
+    fn spec(&self) -> &TableSpec {
+        &self.plan.spec
+    }
+
     fn missing(&self) -> Result<Vec<String>, StoreError> {
         self.plan.missing(self.conn, self.path)
     }
 
-    fn row_count(&self) -> Result<RowCount, StoreError> {
-        row_count(self.conn, self.path, self.plan)
+    fn floor(&self) -> Result<u64, StoreError> {
+        meta::number(self.conn, self.path, &self.plan.floor_key)
     }
 
     fn head(&self) -> Result<Option<Head>, StoreError> {
         meta::head(self.conn, self.path, &self.plan.count_key, &self.plan.link_key)
     }
 
-    fn read(&self, order: Order, with: Reading<'_>) -> Result<(), StoreError> {
+    fn row_count(&self) -> Result<RowCount, StoreError> {
+        row_count(self.conn, self.path, self.plan)
+    }
+
+    fn read(&self, order: Order<'_>, with: Reading<'_>) -> Result<(), StoreError> {
         let Self { conn, path, plan } = *self;
-        let (select, history) = match order {
-            Order::Current => (plan.select.clone(), false),
-            Order::Keys => {
-                (format!("{} ORDER BY \"key\", \"_version\"", plan.select_history), true)
-            }
-            Order::Positions => {
-                let order = if written_in_order(conn, path, plan)? {
-                    "\"_rowid_\""
-                } else {
-                    "\"_position\", \"_rowid_\""
-                };
-                (format!("{} ORDER BY {order}", plan.select_history), true)
+        if order != Order::Current && !plan.full {
+            return Ok(());
+        }
+        let history = &plan.select_history;
+        let keys = "ORDER BY \"key\", \"_version\"";
+        let sql = match order {
+            Order::Current => plan.select.clone(),
+            Order::Keys => format!("{history} {keys}"),
+            Order::Of(_) => format!("{history} WHERE \"key\" = ?1 {keys}"),
+            Order::Behind(0) => format!("{history} ORDER BY {}", positions(conn, path, plan)?),
+            Order::Behind(_) => {
+                let order = positions(conn, path, plan)?;
+                format!("{history} WHERE \"_position\" > ?1 ORDER BY {order}")
             }
         };
-        let mut select = conn.prepare(&select).map_err(|e| of(path, e))?;
-        let rows = select.query([]).map_err(|e| of(path, e))?;
-        with(&mut Reader::new(rows, plan, path, history))
+        let mut select = conn.prepare_cached(&sql).map_err(|e| of(path, e))?;
+        let rows = match order {
+            Order::Of(key) => select.query([key]),
+            Order::Behind(after @ 1..) => select.query([after.cast_signed()]),
+            _ => select.query([]),
+        };
+        let rows = rows.map_err(|e| of(path, e))?;
+        with(&mut Reader::new(rows, plan, path, order != Order::Current))
     }
+}
+
+/// What gives `T_history` in the order of its positions.
+fn positions(conn: &Connection, path: &str, plan: &Plan) -> Result<&'static str, StoreError> {
+    let in_order = written_in_order(conn, path, plan)?;
+    Ok(if in_order { "\"_rowid_\"" } else { "\"_position\", \"_rowid_\"" })
 }
 
 /// Whether the rows lie in the file in the order of their positions, as they were written: then they need not be

@@ -4,25 +4,25 @@ use rusqlite::TransactionBehavior;
 
 use crate::error::StoreError;
 use crate::sqlite::connection::of;
-use crate::sqlite::plan::Plan;
-use crate::sqlite::scan::Table;
+use crate::sqlite::scan::View;
 use crate::sqlite::{Attached, Session, SqliteStore, meta, plans, take};
 use crate::store::SegmentIdentity;
-use crate::transfer::{Importing, Receiver, Summary, Transfer, both};
+use crate::transfer::{Importing, Receiver, Summary, Transfer, rows};
+use crate::view::TableView;
 
 impl Transfer for SqliteStore {
     fn export(&mut self, receiver: &mut dyn Receiver) -> Result<(), StoreError> {
         self.with(|s| {
             s.snapshot(|conn, path| {
-                both::export(conn, path, receiver, &mut |spec, look| {
-                    look(&Table { conn, path, plan: &Plan::new(spec) })
-                })
+                let plans = meta::catalogue(conn, path)?.as_ref().map(plans).unwrap_or_default();
+                let views: Vec<_> = plans.iter().map(|plan| View { conn, path, plan }).collect();
+                rows::export(conn, path, &tables(&views), receiver)
             })
         })
     }
 
     fn importing(&mut self) -> Result<Option<Importing>, StoreError> {
-        self.with(|s| meta::importing(s.conn, s.path))
+        self.with(|s| rows::importing(s.conn, s.path))
     }
 
     fn begin_import(
@@ -39,6 +39,10 @@ impl Transfer for SqliteStore {
     }
 }
 
+fn tables<'a>(views: &'a [View<'_>]) -> Vec<&'a dyn TableView> {
+    views.iter().map(|view| view as &dyn TableView).collect()
+}
+
 impl Session<'_> {
     fn begin_import(
         &mut self,
@@ -51,11 +55,11 @@ impl Session<'_> {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
-        let epoch = both::begin(&*tx, path, from, summary, &mut |spec, look| {
-            look(&Table { conn: &tx, path, plan: &Plan::new(spec) })
-        })?;
+        let views: Vec<_> = plans.iter().map(|plan| View { conn: &tx, path, plan }).collect();
+        let epoch = rows::check_target(&tx, path, &tables(&views), from, summary)?;
         take(&tx, path, importer, &summary.catalogue, &plans, epoch, self.scratch)?;
-        let counts = both::counts(&*tx, path, &summary.catalogue)?;
+        let counts = rows::begin(&tx, path, &tables(&views), from)?;
+        drop(views);
         tx.commit().map_err(|e| of(path, e))?;
         *self.attached = Some(Attached { uuid: importer.uuid, epoch, plans });
         Ok(counts)
@@ -70,7 +74,8 @@ impl Session<'_> {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
-        both::end(&*tx, path, attached.uuid, attached.epoch)?;
+        meta::check_owner(&tx, path, attached.uuid, attached.epoch)?;
+        rows::end(&tx, path)?;
         tx.commit().map_err(|e| of(path, e))
     }
 }

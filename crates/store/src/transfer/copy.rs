@@ -242,7 +242,7 @@ impl Copier<'_> {
         self.bytes = 0;
         let rows = std::mem::take(&mut self.batch);
         let part = TableBatch { table: self.at, rows, ..TableBatch::default() };
-        self.append(Batch { tables: vec![part], ..Batch::default() })?;
+        self.target.append(&Batch { tables: vec![part], ..Batch::default() })?;
         let specs = self.summary.as_ref().map(|s| s.catalogue.tables.as_slice());
         let table = specs.and_then(|s| s.get(self.at)).map(|spec| spec.name.clone());
         let (done, total) = (self.written + self.resumed, self.total);
@@ -254,18 +254,10 @@ impl Copier<'_> {
         self.flush()?;
         let Some(summary) = &self.summary else { return Ok(()) };
         let floors = summary.tables.iter().enumerate();
-        let floor = |(table, t): (usize, &TableSummary)| TableBatch {
-            table,
-            floor: t.floor,
-            ..TableBatch::default()
-        };
-        let (tables, marks) = (floors.map(floor).collect(), summary.marks.clone());
-        self.append(Batch { tables, marks, ..Batch::default() })
-    }
-
-    /// Nothing is known of the target's rows, so none is a foreign change: the proof at the end finds what is.
-    fn append(&mut self, batch: Batch) -> Result<(), StoreError> {
-        self.target.append(&batch).map(|_| ())
+        let tables =
+            floors.map(|(table, t)| TableBatch { table, floor: t.floor, ..TableBatch::default() });
+        let (tables, marks) = (tables.collect(), summary.marks.clone());
+        self.target.append(&Batch { tables, marks, seen: 0 }).map(|_| ())
     }
 
     fn is_full(&self, table: usize) -> bool {

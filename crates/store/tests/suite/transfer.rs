@@ -49,7 +49,7 @@ fn source(store: &mut dyn Store) -> Claim {
         TableBatch { table: 1, rows: current.to_vec(), ..TableBatch::default() },
     ];
     let marks = vec![mark(MarkKind::Counter, "orders", -4), mark(MarkKind::Ids, "nodes", 4096)];
-    store.append(&Batch { tables, marks, ..Batch::default() }).unwrap();
+    store.append(&Batch { tables, marks, seen: 0 }).unwrap();
     claim
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn only_an_empty_store_is_a_target<A: Backend, B: Backend>() {
     };
     let claimed = B::new();
     claimed.open().claim(&segment(3), &accounts()).unwrap();
-    refused(&claimed, "at /dev/shm/3");
+    refused(&claimed, "it belongs to segment /dev/shm/3");
     claimed.execute("DELETE FROM commonhold_meta WHERE key = 'owner'");
     refused(&claimed, "it holds the tables of a segment");
     let done = B::new();
