@@ -142,7 +142,7 @@ fn a_segment_that_lost_its_store_says_so() {
     let table: Table<Item> = old.table(FULL).unwrap();
     let late = table.update("key", |item| item.n = 99).unwrap();
     let late = late.durable(Duration::from_millis(300)).unwrap_err();
-    says(&late, &["timed out", "belongs to segment", "epoch 2"]);
+    says(&late, &["cannot be stored", "belongs to segment", "epoch 2"]);
     let table: Table<Item> = new.table(FULL).unwrap();
     assert_eq!(table.get("key").unwrap(), Some(Item { owner: 1, n: 2 }));
     table.update("key", |item| item.n += 1).unwrap().durable(LIMIT).unwrap();
