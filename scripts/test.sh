@@ -60,5 +60,6 @@ step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
 step "dependencies" cargo deny --locked check bans licenses sources
 step "proof" scripts/prove.sh
 step "torture" torture
+step "torture on postgresql" scripts/torture_postgres.sh
 
 printf '\nall checks passed in %d s\n' "$SECONDS"

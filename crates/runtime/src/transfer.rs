@@ -24,11 +24,9 @@ pub fn copy_store(
     let mut source = commonhold_store::open_read_only(source)?;
     refuse_behind(source.as_mut())?;
     let mut target = open_store(target)?;
-    let importer = SegmentIdentity {
-        uuid: new_uuid(),
-        path: format!("an import from {}", source.url()),
-        boot_id: random::hex(&process::boot_id()),
-    };
+    let name = format!("an import from {}", source.url());
+    let boot_id = random::hex(&process::boot_id());
+    let importer = SegmentIdentity::here(new_uuid(), Path::new(&name), boot_id);
     Ok(commonhold_store::copy(source.as_mut(), target.as_mut(), &importer, progress)?)
 }
 

@@ -52,6 +52,8 @@ pub struct ForeignChange {
     pub found: Option<String>,
     /// The fields that are there as a payload of the table; none when there are none, or the table cannot hold them.
     pub payload: Option<Vec<u8>>,
+    /// Whether it was noted just now; else it is one that was noted before.
+    pub new: bool,
 }
 
 /// A foreign change that was noted before and is to be replaced now, if the row still is as it was found then.
@@ -203,9 +205,16 @@ pub(crate) fn compare(
     for key in keys.iter().filter(|k| known(part, k) != Known::Anything) {
         let there = rows.look(key.key, &mut stored)?;
         let found = there.then_some(&stored);
-        let Some(why) = differs(spec, epoch, part, key, found) else { continue };
+        let why = differs(spec, epoch, part, key, found);
+        // An adopted deletion differs no more, and what was done is noted all the same.
+        if why.is_none() && !accepted.contains_key(key.key) {
+            continue;
+        }
         let found = rows.json(key.key)?;
         let policy = accepted.get(key.key).filter(|a| a.found == found).map(|a| a.policy);
+        if why.is_none() && policy.is_none() {
+            continue;
+        }
         let kept = Kept {
             table: &spec.name,
             key: key.key,
@@ -216,11 +225,12 @@ pub(crate) fn compare(
             found: found.as_deref().unwrap_or("null"),
         };
         let ours = part.rows.get(key.last).map(|row| ours_json(spec, row)).unwrap_or_default();
-        noted |= note(rows, &kept, &ours, &policy.unwrap_or_default().to_string())?;
-        if policy.is_none() {
+        let new = note(rows, &kept, &ours, &policy.unwrap_or_default().to_string())?;
+        noted |= new;
+        if let (Some(why), None) = (why, policy) {
             let payload = (there && stored.whole).then(|| stored.row.payload.clone());
             let (table, key) = (part.table, key.key.to_owned());
-            changes.push(ForeignChange { table, key, why, found, payload });
+            changes.push(ForeignChange { table, key, why, found, payload, new });
         }
     }
     Ok((changes, noted))
