@@ -7,6 +7,7 @@ use crate::cascade::Cascade;
 use crate::concepts::Concepts;
 use crate::connect::Globals;
 use crate::create::Create;
+use crate::decide::{Resolve, TakeOver};
 use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::file::File;
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     Export(Export),
     Import(Import),
     Destroy(Destroy),
+    TakeOver(TakeOver),
+    Resolve(Resolve),
     Inspect(Inspect),
     Top(Top),
     Metrics(Metrics),
@@ -142,6 +145,8 @@ impl Cli {
             Command::Export(c) => c.run(globals),
             Command::Import(c) => c.run(globals),
             Command::Destroy(c) => c.run(globals),
+            Command::TakeOver(c) => c.run(globals),
+            Command::Resolve(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
             Command::Top(c) => c.run(globals),
             Command::Metrics(c) => c.run(globals),

@@ -11,6 +11,7 @@ mod concepts;
 mod connect;
 mod create;
 mod csv;
+mod decide;
 mod doctor;
 mod failure;
 mod file;

@@ -82,6 +82,26 @@ impl Handle {
         self.space().whole(drained)
     }
 
+    /// For the steward: collects what the records of `keys` have for the store, flagged or not, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn collect_keys(&self, table: usize, keys: &BTreeSet<String>) -> Result<Drained, Error> {
+        let view = self.space().table(table)?;
+        let mut drained = Drained { table, ..Drained::default() };
+        for slot in view.slots() {
+            let word = Word::load(slot.word, Ordering::Acquire);
+            let lives = matches!(word.phase(), Phase::Published | Phase::Retired);
+            let asked = |(key, _): (String, u64)| keys.contains(&key);
+            if lives && slot.key(word.generation()).is_some_and(asked) {
+                unflag(&view, slot.index);
+                self.collect_slot(&view, &slot, &mut drained)?;
+            }
+        }
+        self.collected(&view, &mut drained)?;
+        self.space().whole(Ok(drained))
+    }
+
     fn collect_all(&self, table: usize, limit: usize) -> Result<Drained, Error> {
         let view = self.space().table(table)?;
         let mut drained = Drained { table, ..Drained::default() };
@@ -112,11 +132,17 @@ impl Handle {
                 break;
             }
         }
-        if drained.marks.iter().any(|m| m.succeeds) && !planted(Fault::NoPredecessors) {
-            self.collect_predecessors(&view, &mut drained)?;
-        }
-        drained.floor = view.control(TableControl::Floor)?.load(Ordering::SeqCst);
+        self.collected(&view, &mut drained)?;
         Ok(drained)
+    }
+
+    /// Completes a batch whose slots are collected.
+    fn collected(&self, table: &TableView<'_>, drained: &mut Drained) -> Result<(), Error> {
+        if drained.marks.iter().any(|m| m.succeeds) && !planted(Fault::NoPredecessors) {
+            self.collect_predecessors(table, drained)?;
+        }
+        drained.floor = table.control(TableControl::Floor)?.load(Ordering::SeqCst);
+        Ok(())
     }
 
     /// Takes the flagged predecessors of the batch's records into it, and brings the rows of each key in order.

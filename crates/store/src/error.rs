@@ -267,6 +267,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store refuses this segment until somebody gives it back: no retry helps.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Fenced { .. } | Self::RolledBack { .. } | Self::Unclaimed(_))
+    }
+
     /// Whether the same call may succeed later without anybody changing the store's content: the
     /// database is locked, full, unwritable or unreachable. The others need a person.
     #[must_use]

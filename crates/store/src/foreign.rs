@@ -52,6 +52,8 @@ pub struct ForeignChange {
     pub found: Option<String>,
     /// The fields that are there as a payload of the table; none when there are none, or the table cannot hold them.
     pub payload: Option<Vec<u8>>,
+    /// Whether it was noted just now; else it is one that was noted before.
+    pub new: bool,
 }
 
 /// A foreign change that was noted before and is to be replaced now, if the row still is as it was found then.

@@ -88,6 +88,22 @@ on_sqlite! {
         ids_only_rise_and_counters_are_set,
         marks_stay_when_the_owner_changes,
         a_mark_that_is_no_number_is_named;
+    owner:
+        the_owner_says_its_machine,
+        a_take_over_fences_the_owner_off,
+        batches_are_numbered,
+        a_store_that_was_rolled_back_is_refused;
+    foreign:
+        a_changed_row_stops_its_table_and_is_kept,
+        every_kind_of_change_is_met,
+        an_older_row_that_is_sound_is_met_too,
+        the_other_tables_and_the_marks_go_on,
+        what_is_accepted_is_replaced,
+        what_was_changed_once_more_is_met_once_more,
+        an_earlier_try_is_not_foreign,
+        an_adopted_deletion_is_noted,
+        what_both_deleted_is_deleted,
+        every_type_is_kept_as_json;
     audit:
         a_sound_store_has_no_findings,
         every_changed_column_is_found_and_named,

@@ -43,15 +43,23 @@ pub(super) fn compare(
     for key in keys.iter().filter(|k| known(part, k) != Known::Anything) {
         let there = look(&mut select, plan, path, key.key, &mut stored)?;
         let found = there.then_some(&stored);
-        let Some(why) = differs(&plan.spec, epoch, part, key, found) else { continue };
+        let why = differs(&plan.spec, epoch, part, key, found);
+        // An adopted deletion differs no more, and what was done is noted all the same.
+        if why.is_none() && !accepted.contains_key(key.key) {
+            continue;
+        }
         let found = json(&mut select, plan, path, key.key)?;
         let policy = accepted.get(key.key).filter(|a| a.found == found).map(|a| a.policy);
+        if why.is_none() && policy.is_none() {
+            continue;
+        }
         let kept = Kept { plan, part, key, found: found.as_deref() };
-        noted |= note(conn, path, &kept, policy.unwrap_or_default())?;
-        if policy.is_none() {
+        let new = note(conn, path, &kept, policy.unwrap_or_default())?;
+        noted |= new;
+        if let (Some(why), None) = (why, policy) {
             let payload = (there && stored.whole).then(|| stored.row.payload.clone());
             let (table, key) = (part.table, key.key.to_owned());
-            changes.push(ForeignChange { table, key, why, found, payload });
+            changes.push(ForeignChange { table, key, why, found, payload, new });
         }
     }
     Ok((changes, noted))

@@ -1,7 +1,9 @@
 //! What every store must do, written against `dyn Store`.
 
 pub(crate) mod audit;
+pub(crate) mod foreign;
 pub(crate) mod marks;
+pub(crate) mod owner;
 pub(crate) mod protocol;
 pub(crate) mod transfer;
 
