@@ -130,7 +130,11 @@ pub(super) fn identity(conn: &Connection, schema: &str) -> Result<[u8; 16], Stor
     if !exists(conn)? {
         // Who creates at the same time waits here.
         conn.execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({CREATION})"))?;
-        conn.execute(&format!("CREATE SCHEMA IF NOT EXISTS {schema}"))?;
+        // Who may not create schemas may use one that is there.
+        let there = conn.one("SELECT to_regnamespace($1::text) IS NOT NULL", &[&schema])?;
+        if !there.try_get(0).map_err(|e| of(path, &e))? {
+            conn.execute(&format!("CREATE SCHEMA {schema}"))?;
+        }
         if !exists(conn)? {
             conn.execute(CREATE)?;
             let meta = Meta::new(conn);

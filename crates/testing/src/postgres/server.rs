@@ -205,6 +205,24 @@ impl Server {
         &self.folder
     }
 
+    /// Puts a file into its data, readable by the server alone.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn put(&self, name: &str, content: &[u8]) {
+        use std::os::unix::fs::PermissionsExt;
+
+        let path = self.folder.join("data").join(name);
+        let private = std::fs::Permissions::from_mode(0o600);
+        let written = std::fs::write(&path, content)
+            .and_then(|()| std::fs::set_permissions(&path, private))
+            .map_err(|e| e.to_string())
+            .and_then(|()| self.user.map_or(Ok(()), |user| user.own(&path)));
+        if let Err(e) = written {
+            panic!("{}: {e}", path.display());
+        }
+    }
+
     /// The process of the postmaster, when it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
