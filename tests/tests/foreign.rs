@@ -198,6 +198,29 @@ fn what_is_no_row_is_not_adopted() {
     assert_eq!(judge::stored(&stage, FULL)["key"].1, 2);
 }
 
+/// A version that the history has with another state: its table stops, the other one goes on.
+#[test]
+fn a_row_that_is_not_taken_stops_its_table_alone() {
+    let stage = stage!();
+    let runtime = stage.open();
+    with_record(&runtime);
+    let columns = "owner, n, _version + 1, _hash, _clock, _writer, _seq, _committed_at, _deleted";
+    elsewhere(
+        &stage,
+        &format!("INSERT INTO {FULL}_history SELECT key, {columns}, 99, _link FROM {FULL}_history"),
+    );
+    let [table, other]: [Table<Item>; 2] = [FULL, LATEST].map(|t| runtime.table(t).unwrap());
+    let why = not_storable(table.update("key", |item| item.n += 1).unwrap().durable(LIMIT));
+    assert!(why.contains("version 2 is stored with another state"), "{why}");
+    other.update("key", |item| item.n += 1).unwrap().durable(LIMIT).unwrap();
+    let error = admin::resolve(&runtime, FULL, Decision::Overwrite, LIMIT).unwrap_err();
+    assert!(matches!(error, Error::NotStorable { .. }), "{error}");
+    elsewhere(&stage, &format!("DELETE FROM {FULL}_history WHERE _position = 99"));
+    drop(table);
+    eventually("the table goes on", || runtime.space().stop_of(0).unwrap() == Stop::Goes);
+    judge::settle(&stage, &runtime);
+}
+
 #[test]
 fn the_next_steward_stops_the_table_too() {
     let stage = stage!();

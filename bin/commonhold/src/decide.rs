@@ -7,7 +7,7 @@ use commonhold::core::stop::Decision;
 use serde::Serialize;
 
 use crate::connect::{Globals, close, open};
-use crate::failure::Done;
+use crate::failure::{Done, Failure};
 use crate::output::{Format, print_json, print_line};
 use crate::parse::duration;
 
@@ -91,7 +91,11 @@ struct ResolvedJson<'a> {
 
 impl TakeOver {
     pub(crate) fn run(&self, globals: &Globals) -> Done {
-        let taken = admin::take_over(&globals.store_of_segment()?)?;
+        let url = globals.store_of_segment()?;
+        if url == "none" {
+            return Err(Failure::failed("the store is none: it belongs to nobody"));
+        }
+        let taken = admin::take_over(&url)?;
         if self.format.json {
             return print_json(&taken_json(&taken));
         }

@@ -330,7 +330,8 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
         Err(_) if planted(Fault::FailureIsStored) => Appended::default(),
         Err(error) => {
             drained.iter().try_for_each(|table| handle.return_batch(table))?;
-            return Err(error.into());
+            let halted = error.row().map(|row| stops.halt(space, row, error.to_string()));
+            return if halted.transpose()?.unwrap_or(false) { Ok(1) } else { Err(error.into()) };
         }
         Ok(appended) => appended,
     };

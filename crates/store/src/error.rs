@@ -275,6 +275,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The table and the key of the one row that the store does not take; it would take the rest.
+    #[must_use]
+    pub fn row(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Conflict { table, key, .. } | Self::BadRow { table, key, .. } => {
+                Some((table, key))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the store refuses this segment until somebody gives it back: no retry helps.
     #[must_use]
     pub fn is_final(&self) -> bool {

@@ -7,6 +7,9 @@
 //! `overwrite` just says to the store that what was found may go. Both say *what* was found, so a row that was changed
 //! once more is met once more.
 //!
+//! A row that the store does not take for another reason (the history has its version with another state) stops its table
+//! in the same way, and nobody can decide about it but by mending the row.
+//!
 //! **Crash**: what is unsettled is known to this steward alone. The next one collects everything, meets the same changes
 //! (which are noted in the store once), and does the same again. So a found state may be adopted twice.
 
@@ -29,11 +32,11 @@ const KEY_SHOWN: usize = 40;
 pub(super) struct Stops(BTreeMap<usize, Unsettled>);
 
 /// The foreign changes of one table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Unsettled {
     keys: BTreeSet<String>,
-    accepted: Vec<Accepted>,
-    tried: Instant,
+    accepted: BTreeMap<String, Accepted>,
+    tried: Option<Instant>,
     /// Why nothing is stored until somebody decides.
     why: Option<String>,
 }
@@ -50,10 +53,11 @@ impl Stops {
         let drained = match self.0.get_mut(&table) {
             None => handle.collect(table, limit)?,
             Some(unsettled) => {
-                if stop == Stop::Stopped && unsettled.tried.elapsed() < RETRY_EVERY {
+                let lately = |tried: Instant| tried.elapsed() < RETRY_EVERY;
+                if stop == Stop::Stopped && unsettled.tried.is_some_and(lately) {
                     return Ok(None);
                 }
-                unsettled.tried = Instant::now();
+                unsettled.tried = Some(Instant::now());
                 handle.collect_keys(table, &unsettled.keys)?
             }
         };
@@ -65,7 +69,7 @@ impl Stops {
 
     /// What of the table's foreign changes may be replaced.
     pub(super) fn accepted(&self, table: usize) -> Vec<Accepted> {
-        self.0.get(&table).map(|u| u.accepted.clone()).unwrap_or_default()
+        self.0.get(&table).into_iter().flat_map(|u| u.accepted.values().cloned()).collect()
     }
 
     /// The store took what the table had; `all`: and that was everything.
@@ -101,15 +105,10 @@ impl Stops {
                 spec.map_or_else(OnForeignChange::default, |t| t.on_foreign_change)
             }
         };
-        let unsettled = self.0.entry(table).or_insert_with(|| Unsettled {
-            keys: BTreeSet::new(),
-            accepted: Vec::new(),
-            tried: Instant::now(),
-            why: None,
-        });
-        unsettled.tried = Instant::now();
+        let unsettled = self.0.entry(table).or_default();
+        unsettled.tried = Some(Instant::now());
         unsettled.keys.extend(changes.iter().map(|c| c.key.clone()));
-        unsettled.why = match policy {
+        let why = match policy {
             OnForeignChange::Fail => changes.first().map(|first| {
                 let more = changes.len() - 1;
                 let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
@@ -117,13 +116,45 @@ impl Stops {
             }),
             policy => changes.iter().find_map(|c| unsettled.settle(handle, c, policy)),
         };
-        let stops = unsettled.why.is_some();
-        if stops {
-            // The reason first: who sees the table stopped asks for it.
-            space.set_steward_message(&self.text(space).unwrap_or_default())?;
-            space.turn_stop(table, stop, Stop::Stopped)?;
-        }
-        Ok(!stops)
+        unsettled.why = None;
+        let Some(why) = why else { return Ok(true) };
+        let name = space.catalogue().tables.get(table).map_or("", |spec| &spec.name);
+        let why = format!(
+            "a row was changed in the database: {why}; see its table commonhold_conflicts, then run `commonhold resolve {name}`"
+        );
+        self.stop(space, table, stop, why)?;
+        Ok(false)
+    }
+
+    /// The store does not take the row of `key` in the table `name`, and would take everything else: false when there
+    /// is no such table.
+    pub(super) fn halt(
+        &mut self,
+        space: &Space,
+        (name, key): (&str, &str),
+        why: String,
+    ) -> Result<bool, Error> {
+        let Some((table, _)) = space.catalogue().find(name) else { return Ok(false) };
+        let unsettled = self.0.entry(table).or_default();
+        unsettled.tried = Some(Instant::now());
+        unsettled.keys.insert(key.to_owned());
+        self.stop(space, table, space.stop_of(table)?, why)?;
+        Ok(true)
+    }
+
+    /// Stops the table, whose word was `before` when that was decided: who asks for something just then is heard in the
+    /// next round.
+    fn stop(
+        &mut self,
+        space: &Space,
+        table: usize,
+        before: Stop,
+        why: String,
+    ) -> Result<(), Error> {
+        self.0.entry(table).or_default().why = Some(why);
+        // The reason first: who sees the table stopped asks for it.
+        space.set_steward_message(&self.text(space).unwrap_or_default())?;
+        space.turn_stop(table, before, Stop::Stopped).map(|_| ())
     }
 
     /// The tables that are stopped, and why; none when there are none.
@@ -131,9 +162,7 @@ impl Stops {
         let line = |(table, unsettled): (&usize, &Unsettled)| {
             let (why, name) =
                 (unsettled.why.as_ref()?, &space.catalogue().tables.get(*table)?.name);
-            Some(format!(
-                "table `{name}` is stopped, because a row was changed in the database: {why}; see its table commonhold_conflicts, then run `commonhold resolve {name}`"
-            ))
+            Some(format!("table `{name}` is stopped: {why}"))
         };
         let lines: Vec<String> = self.0.iter().filter_map(line).collect();
         (!lines.is_empty()).then(|| lines.join("; "))
@@ -158,8 +187,7 @@ impl Unsettled {
             }
         }
         let (key, found) = (change.key.clone(), change.found.clone());
-        self.accepted.retain(|a| a.key != key);
-        self.accepted.push(Accepted { key, found, policy });
+        self.accepted.insert(key.clone(), Accepted { key, found, policy });
         None
     }
 }
