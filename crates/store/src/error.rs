@@ -240,6 +240,14 @@ pub enum StoreError {
     /// The server has no such database.
     #[error("{0}: the server has no such database; create it, or check the url")]
     NoDatabase(String),
+    /// The database cannot hold every character.
+    #[error("{path}: the database has the encoding {encoding}; create one with encoding UTF8")]
+    Encoding {
+        /// The database.
+        path: String,
+        /// Its encoding.
+        encoding: String,
+    },
     /// The server is older than the oldest that is supported.
     #[error("{path}: the server is PostgreSQL {version}, too old; use version 12 or later")]
     TooOld {

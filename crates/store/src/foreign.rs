@@ -166,6 +166,91 @@ pub(crate) fn differs(
     }
 }
 
+/// Both states of one key, as they are noted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept<'a> {
+    pub(crate) table: &'a str,
+    pub(crate) key: &'a str,
+    /// The version that the segment last stored; 0 when it had stored none.
+    pub(crate) stored: i64,
+    pub(crate) found: &'a str,
+}
+
+/// The current rows of a table and the noted conflicts, within the transaction that writes.
+pub(crate) trait Comparing {
+    /// Reads the row of `key`; false when there is none.
+    fn look(&mut self, key: &str, into: &mut Stored) -> Result<bool, StoreError>;
+    /// The row of `key` as JSON; none when there is none.
+    fn json(&mut self, key: &str) -> Result<Option<String>, StoreError>;
+    /// The number and the policy of the conflict that was noted of these states.
+    fn noted(&mut self, kept: &Kept<'_>) -> Result<Option<(i64, String)>, StoreError>;
+    /// Notes that something else is done about a conflict.
+    fn set_policy(&mut self, id: i64, policy: &str) -> Result<(), StoreError>;
+    /// Notes a conflict.
+    fn note(&mut self, kept: &Kept<'_>, ours: &str, policy: &str) -> Result<(), StoreError>;
+}
+
+/// Compares what is there with what the segment stored; gives the foreign changes that are not accepted, each noted, and
+/// whether one of them was not noted before. Of the accepted ones it is noted what is done.
+pub(crate) fn compare(
+    rows: &mut dyn Comparing,
+    spec: &TableSpec,
+    epoch: u64,
+    part: &TableBatch,
+    keys: &[KeyRows<'_>],
+) -> Result<(Vec<ForeignChange>, bool), StoreError> {
+    let accepted: HashMap<&str, &Accepted> =
+        part.accepted.iter().map(|a| (a.key.as_str(), a)).collect();
+    let (mut stored, mut changes, mut noted) = (Stored::default(), Vec::new(), false);
+    for key in keys.iter().filter(|k| known(part, k) != Known::Anything) {
+        let there = rows.look(key.key, &mut stored)?;
+        let found = there.then_some(&stored);
+        let why = differs(spec, epoch, part, key, found);
+        // An adopted deletion differs no more, and what was done is noted all the same.
+        if why.is_none() && !accepted.contains_key(key.key) {
+            continue;
+        }
+        let found = rows.json(key.key)?;
+        let policy = accepted.get(key.key).filter(|a| a.found == found).map(|a| a.policy);
+        if why.is_none() && policy.is_none() {
+            continue;
+        }
+        let kept = Kept {
+            table: &spec.name,
+            key: key.key,
+            stored: match known(part, key) {
+                Known::Version(version) => version.cast_signed(),
+                Known::Nothing | Known::Anything => 0,
+            },
+            found: found.as_deref().unwrap_or("null"),
+        };
+        let ours = part.rows.get(key.last).map(|row| ours_json(spec, row)).unwrap_or_default();
+        let new = note(rows, &kept, &ours, &policy.unwrap_or_default().to_string())?;
+        noted |= new;
+        if let (Some(why), None) = (why, policy) {
+            let payload = (there && stored.whole).then(|| stored.row.payload.clone());
+            let (table, key) = (part.table, key.key.to_owned());
+            changes.push(ForeignChange { table, key, why, found, payload, new });
+        }
+    }
+    Ok((changes, noted))
+}
+
+/// Keeps both states, once; true when they, or what is done about them, were not there yet.
+fn note(
+    rows: &mut dyn Comparing,
+    kept: &Kept<'_>,
+    ours: &str,
+    policy: &str,
+) -> Result<bool, StoreError> {
+    match rows.noted(kept)? {
+        Some((_, noted)) if noted == policy => return Ok(false),
+        Some((id, _)) => rows.set_policy(id, policy)?,
+        None => rows.note(kept, ours, policy)?,
+    }
+    Ok(true)
+}
+
 /// Now, in microseconds since 1970.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -22,6 +22,7 @@ mod layout;
 mod meta;
 mod node;
 mod null;
+mod postgres;
 mod sqlite;
 mod store;
 mod transfer;

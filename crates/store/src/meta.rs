@@ -49,10 +49,6 @@ impl Default for Head {
     }
 }
 
-/// The statement that creates the meta table.
-pub(crate) const CREATE: &str =
-    "CREATE TABLE commonhold_meta(key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)";
-
 /// The meta table of an open database, within the transaction that is under way.
 pub(crate) trait MetaTable {
     /// One value.
@@ -253,9 +249,14 @@ fn mark_prefix(kind: MarkKind) -> &'static str {
     }
 }
 
+/// The key of a mark.
+pub(crate) fn mark_key(mark: &Mark) -> String {
+    format!("{}{}", mark_prefix(mark.kind), mark.name)
+}
+
 /// Sets the mark of a counter; raises that of an id allocator, if it is lower.
 pub(crate) fn write_mark(conn: &dyn MetaTable, path: &str, mark: &Mark) -> Result<(), StoreError> {
-    let key = format!("{}{}", mark_prefix(mark.kind), mark.name);
+    let key = mark_key(mark);
     let stored = match mark.kind {
         MarkKind::Counter => None,
         MarkKind::Ids => get(conn, path, &key)?,

@@ -26,7 +26,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::audit::Audit;
 use crate::error::StoreError;
-use crate::foreign::{Appended, Conflict, ForeignChange, by_key};
+use crate::foreign::{Appended, Conflict, ForeignChange, by_key, compare};
 use crate::store::{
     Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store, TableBatch, TakenOver,
 };
@@ -371,7 +371,9 @@ fn write_table(
 ) -> Result<(Vec<ForeignChange>, bool), StoreError> {
     let unordered = |row| writer.bad_row(row, "its key's rows are not in ascending order");
     let keys = by_key(&part.rows).map_err(unordered)?;
-    let (changes, noted) = foreign::compare(&mut writer, epoch, part, &keys)?;
+    let mut current = foreign::Current::new(writer.conn, writer.path, writer.plan)?;
+    let spec = &writer.plan.spec;
+    let (changes, noted) = compare(&mut current, spec, epoch, part, &keys)?;
     if changes.is_empty() {
         writer.write(part, &keys)?;
     }

@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::foreign::{Accepted, Appended, Conflict, Known};
 use crate::node::Node;
 use crate::null::NullStore;
+use crate::postgres::PostgresStore;
 use crate::sqlite::SqliteStore;
 use crate::transfer::Transfer;
 use crate::url::Url;
@@ -308,7 +309,7 @@ pub trait Store: Transfer + Send {
 pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
     Ok(match Url::parse(url)? {
         Url::Sqlite(target) => Box::new(SqliteStore::open(target)?),
-        Url::Postgres(target) => return Err(StoreError::NotAStore(target.place())),
+        Url::Postgres(target) => Box::new(PostgresStore::open(*target)?),
         Url::None => Box::new(NullStore::default()),
     })
 }
@@ -320,7 +321,7 @@ pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
 pub fn open_read_only(url: &str) -> Result<Box<dyn Store>, StoreError> {
     Ok(match Url::parse(url)? {
         Url::Sqlite(target) => Box::new(SqliteStore::open_read_only(target)?),
-        Url::Postgres(target) => return Err(StoreError::NotAStore(target.place())),
+        Url::Postgres(target) => Box::new(PostgresStore::open_read_only(*target)?),
         Url::None => Box::new(NullStore::default()),
     })
 }

@@ -61,6 +61,7 @@ pub(super) fn exists(conn: &Connection, path: &str) -> Result<bool, StoreError> 
 
 /// Creates the meta table with a new identity.
 pub(super) fn create(conn: &Connection, path: &str) -> Result<(), StoreError> {
-    conn.execute_batch(CREATE).map_err(|e| of(path, e))?;
+    let sql = "CREATE TABLE commonhold_meta(key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)";
+    conn.execute_batch(sql).map_err(|e| of(path, e))?;
     identify(conn, path)
 }

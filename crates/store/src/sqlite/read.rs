@@ -29,19 +29,19 @@ impl RowSource for Reader<'_> {
         let Some(row) = self.rows.next().map_err(|e| of(self.path, e))? else {
             return Ok(false);
         };
-        let row = Current { row, path: self.path };
+        let row = Found { row, path: self.path };
         read(&row, &self.plan.spec, self.history, into)?;
         Ok(true)
     }
 }
 
 /// The row that a statement is at.
-pub(super) struct Current<'a> {
+pub(super) struct Found<'a> {
     pub(super) row: &'a rusqlite::Row<'a>,
     pub(super) path: &'a str,
 }
 
-impl Columnar for Current<'_> {
+impl Columnar for Found<'_> {
     fn column(&self, at: usize) -> Result<Sql<'_>, StoreError> {
         let value = self.row.get_ref(at).map_err(|e| of(self.path, e))?;
         Ok(match value {

@@ -14,8 +14,22 @@ use commonhold_core::schema::Schema;
 use commonhold_core::value::Value;
 use commonhold_store::{Batch, Claim, Node, SegmentIdentity, Store, TableBatch};
 
+/// How a database says things.
+pub(crate) struct Types {
+    pub(crate) integer: &'static str,
+    pub(crate) real: &'static str,
+    /// False and true.
+    pub(crate) no: &'static str,
+    pub(crate) yes: &'static str,
+    /// Whether a column takes values of other types.
+    pub(crate) loose: bool,
+    /// What must be said before two rows of `accounts_history` may have one position.
+    pub(crate) two: &'static str,
+}
+
 /// A database of its own for one test.
 pub(crate) trait Backend {
+    const TYPES: Types;
     fn new() -> Self;
     /// Opens the store, making it the first time.
     fn open(&self) -> Box<dyn Store>;

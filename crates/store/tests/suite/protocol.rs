@@ -309,9 +309,10 @@ pub(crate) fn a_table_keeps_its_history<B: Backend>() {
 pub(crate) fn a_schema_that_differs_is_refused_by_column<B: Backend>() {
     let backend = B::new();
     let (mut store, ..) = claimed(&backend);
+    let types = format!("`balance` is {}, not {}", B::TYPES.integer, B::TYPES.real);
     for (fields, want) in [
         (&["balance:i64"][..], "`_version`"),
-        (&["balance:f64", "name:text(20)"], "`balance` is INTEGER, not REAL"),
+        (&["balance:f64", "name:text(20)"], &types),
         (&["balance:i64", "nick:text(20)"], "`name`, not `nick`"),
         (&["balance:i64", "name:text(20)", "more:i64"], "`more`"),
     ] {
