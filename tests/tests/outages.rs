@@ -2,7 +2,7 @@
 //! drops. Commits go on in memory, who waits for the store is told why it takes so long, and in the end it has
 //! everything, once and in order.
 //!
-//! `COMMONHOLD_OUTAGES` is how often the server is killed and stopped; 5 if it does not say.
+//! `COMMONHOLD_OUTAGES` is how often the server is killed and stopped; if it does not say, killed 50 times.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::time::Duration;
@@ -33,9 +33,9 @@ fn candidate(stage: &Stage) -> Process {
     process
 }
 
-fn rounds() -> u64 {
+fn rounds(else_so_many: u64) -> u64 {
     let given = std::env::var("COMMONHOLD_OUTAGES").ok();
-    given.map_or(5, |text| text.parse().unwrap())
+    given.map_or(else_so_many, |text| text.parse().unwrap())
 }
 
 impl Place {
@@ -109,10 +109,10 @@ impl Place {
 }
 
 /// The server goes by `stop` and comes back, again and again.
-fn gone_and_back(stop: Stop) {
+fn gone_and_back(stop: Stop, times: u64) {
     let mut random = Random::from_environment();
     let mut place = Place::new(&mut random);
-    for round in 0..rounds() {
+    for round in 0..rounds(times) {
         random.dawdle(Duration::from_millis(20));
         place.server.stop(stop);
         if round % 5 == 0 {
@@ -126,17 +126,17 @@ fn gone_and_back(stop: Stop) {
 
 #[test]
 fn a_killed_server_loses_nothing() {
-    gone_and_back(Stop::Kill);
+    gone_and_back(Stop::Kill, 50);
 }
 
 #[test]
 fn a_server_that_stops_at_once_loses_nothing() {
-    gone_and_back(Stop::Immediate);
+    gone_and_back(Stop::Immediate, 10);
 }
 
 #[test]
 fn a_server_that_ends_its_sessions_loses_nothing() {
-    gone_and_back(Stop::Fast);
+    gone_and_back(Stop::Fast, 10);
 }
 
 #[test]

@@ -166,6 +166,8 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
     let mut term = Term::begin(space)?;
     let (mut reaped, mut scanned) = (Instant::now(), Instant::now());
     let mut counted = Instant::now();
+    // A term that began has its store, also when it has nothing to write yet.
+    let mut begins = true;
     loop {
         let started = Instant::now();
         let stopping = stop.load(Ordering::Acquire);
@@ -181,6 +183,8 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
         }
         if rows > 0 {
             *pause = RETRY_FIRST;
+        }
+        if rows > 0 || std::mem::take(&mut begins) {
             space.set_steward_message(&term.message())?;
         }
         match rows {
