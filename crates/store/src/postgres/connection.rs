@@ -101,11 +101,14 @@ impl Connection {
     fn prepare(&mut self, url: &PostgresUrl, purpose: Purpose) -> Result<(), StoreError> {
         let schema = quoted(&url.schema);
         let commit = if url.synchronous_commit { "on" } else { "off" };
+        // A plan is made for the arrays and the tables as they are: one that was made while a table was small would
+        // read all of it for ever.
         let settings = format!(
             "SET search_path = {schema}; SET synchronous_commit = {commit};
              SET client_min_messages = warning; SET lock_timeout = {};
              SET idle_in_transaction_session_timeout = {}; SET statement_timeout = 0;
-             SET cursor_tuple_fraction = 1; SET standard_conforming_strings = on",
+             SET cursor_tuple_fraction = 1; SET standard_conforming_strings = on;
+             SET plan_cache_mode = force_custom_plan",
             LOCK.as_millis(),
             if purpose == Purpose::Read { 0 } else { IDLE.as_millis() },
         );
@@ -137,8 +140,12 @@ impl Connection {
         if purpose == Purpose::Read {
             self.execute("SET default_transaction_read_only = on")?;
         }
-        self.limit = None;
         Ok(())
+    }
+
+    /// Takes the limit of making the connection away.
+    pub(super) fn unlimited(&mut self) {
+        self.limit = None;
     }
 
     /// Makes it a steward's: every statement has a limit.
