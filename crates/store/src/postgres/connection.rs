@@ -232,7 +232,24 @@ fn run<T: Send>(
 
 /// A client, whose connection the runtime of this task serves.
 pub(super) async fn connect_to(url: &PostgresUrl, path: &str) -> Result<Client, StoreError> {
-    let (config, limit) = (config(url, path)?, url.connect_timeout.unwrap_or(CONNECT));
+    let mut failed = None;
+    // Each for itself: one that accepts and says nothing must not keep the next from being asked.
+    for host in &url.hosts {
+        match connect_to_host(url, host, path).await {
+            Ok(client) => return Ok(client),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let none = || StoreError::Unreachable { path: path.to_owned(), why: "no host".to_owned() };
+    Err(failed.unwrap_or_else(none))
+}
+
+async fn connect_to_host(
+    url: &PostgresUrl,
+    host: &(String, u16),
+    path: &str,
+) -> Result<Client, StoreError> {
+    let (config, limit) = (config(url, host, path)?, url.connect_timeout.unwrap_or(CONNECT));
     let tls = tls::connector(url).map_err(|why| StoreError::Tls { path: path.to_owned(), why })?;
     match timeout(limit, config.connect(tls)).await {
         Ok(Ok((client, connection))) => {
@@ -248,12 +265,13 @@ pub(super) async fn connect_to(url: &PostgresUrl, path: &str) -> Result<Client, 
     }
 }
 
-fn config(url: &PostgresUrl, path: &str) -> Result<Config, StoreError> {
+fn config(
+    url: &PostgresUrl,
+    (host, port): &(String, u16),
+    path: &str,
+) -> Result<Config, StoreError> {
     let mut config = Config::new();
-    config.user(&url.user).dbname(&url.database);
-    for (host, port) in &url.hosts {
-        config.host(host).port(*port);
-    }
+    config.user(&url.user).dbname(&url.database).host(host).port(*port);
     let login = |why| StoreError::Login { path: path.to_owned(), why };
     if let Some(password) = password::find(url).map_err(login)? {
         config.password(password.reveal());
