@@ -198,6 +198,25 @@ fn what_is_no_row_is_not_adopted() {
     assert_eq!(judge::stored(&stage, FULL)["key"].1, 2);
 }
 
+/// A row that this very segment stored, and deleted since, put back by somebody from a copy.
+#[test]
+fn an_old_row_that_was_put_back_is_met() {
+    let stage = stage!();
+    let runtime = stage.open();
+    with_record(&runtime);
+    let table: Table<Item> = runtime.table(LATEST).unwrap();
+    elsewhere(&stage, &format!("CREATE TABLE old AS SELECT * FROM {LATEST}"));
+    table.update("key", |item| item.n += 1).unwrap();
+    table.delete("key").unwrap().durable(LIMIT).unwrap();
+    elsewhere(&stage, &format!("INSERT INTO {LATEST} SELECT * FROM old; DROP TABLE old"));
+    let why = not_storable(table.insert("key", &Item { owner: 1, n: 9 }).unwrap().durable(LIMIT));
+    assert!(why.contains("version 1, and none was stored"), "{why}");
+    elsewhere(&stage, &format!("DELETE FROM {LATEST}"));
+    eventually("the table goes on", || runtime.space().stop_of(1).unwrap() == Stop::Goes);
+    drop(table);
+    judge::settle(&stage, &runtime);
+}
+
 /// A version that the history has with another state: its table stops, the other one goes on.
 #[test]
 fn a_row_that_is_not_taken_stops_its_table_alone() {

@@ -38,13 +38,22 @@ pub struct Drained {
     pub table: usize,
     /// The rows: of one record in ascending versions.
     pub rows: Vec<Row>,
-    /// For each row, the version that the store has of its record; none when it has nothing of it.
-    pub known: Vec<Option<u64>>,
+    /// For each row, what the store has of its record.
+    pub known: Vec<Base>,
     /// The table's version floor; to be stored with the rows.
     pub floor: u64,
     /// The first record that was left out because it is damaged, in words.
     pub damage: Option<String>,
     marks: Vec<Mark>,
+}
+
+/// What the store has of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// This version.
+    Stored(u64),
+    /// Nothing; versions up to this one are of records before it.
+    After(u64),
 }
 
 /// One slot of a batch.
@@ -261,10 +270,10 @@ impl Handle {
             crate::insert::raise_floor(table, version)?;
         }
         let rows = (first, drained.rows.len());
-        let stored = version.wrapping_sub(head.versions_since(persisted));
-        let stored = (persisted.cell() != NO_CELL).then_some(stored);
+        let base = version.wrapping_sub(head.versions_since(persisted));
+        let stored = persisted.cell() != NO_CELL;
         // Only rows that are sound get here.
-        drained.known.resize(rows.1, stored);
+        drained.known.resize(rows.1, if stored { Base::Stored(base) } else { Base::After(base) });
         // With the first version after a floor of 0 no record of the table was deleted before it.
         let succeeds = persisted.cell() == NO_CELL && persisted.tag() != 0;
         drained.marks.push(Mark { record, head, version, rows, succeeds, chain, deleted });

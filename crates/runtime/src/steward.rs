@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use commonhold_core::directory::NameKind;
-use commonhold_core::drain::Drained;
+use commonhold_core::drain::{Base, Drained};
 use commonhold_core::marks::Marks;
 use commonhold_core::space::LOCK_STEWARD;
 use commonhold_core::{Error, Handle, Space};
@@ -366,8 +366,15 @@ fn table_batch(table: &mut Drained, stops: &Stops) -> TableBatch {
         table: table.table,
         rows: std::mem::take(&mut table.rows),
         floor: table.floor,
-        known: known.into_iter().map(|v| v.map_or(Known::Nothing, Known::Version)).collect(),
+        known: known.into_iter().map(known_of).collect(),
         accepted: stops.accepted(table.table),
+    }
+}
+
+fn known_of(base: Base) -> Known {
+    match base {
+        Base::Stored(version) => Known::Version(version),
+        Base::After(version) => Known::NothingAfter(version),
     }
 }
 

@@ -23,8 +23,10 @@ pub enum Known {
     /// Whatever is there: it is not compared.
     #[default]
     Anything,
-    /// The segment stored nothing of it, or its deletion.
+    /// The segment stored nothing of it.
     Nothing,
+    /// The segment stored nothing of it after this version, which may be that of its deletion.
+    NothingAfter(u64),
     /// The segment last stored this version.
     Version(u64),
 }
@@ -153,16 +155,19 @@ pub(crate) fn differs(
     }
     let version = found.row.version;
     let sent = part.rows.get(key.last).map_or(0, |row| row.version);
-    let tried = found.row.writer.epoch() == epoch && version <= sent;
+    let tried = |after| found.row.writer.epoch() == epoch && (after + 1..=sent).contains(&version);
+    let gone = |after| {
+        let why = || format!("a row is there, version {version}, and none was stored");
+        (!tried(after)).then(why)
+    };
     match known {
-        Known::Version(stored) if version == stored || (tried && version > stored) => None,
+        Known::Version(stored) if version == stored || tried(stored) => None,
         Known::Version(stored) => {
             Some(format!("version {version} is there, version {stored} was stored"))
         }
-        Known::Nothing if !tried => {
-            Some(format!("a row is there, version {version}, and none was stored"))
-        }
-        Known::Nothing | Known::Anything => None,
+        Known::Nothing => gone(0),
+        Known::NothingAfter(after) => gone(after),
+        Known::Anything => None,
     }
 }
 
@@ -220,7 +225,7 @@ pub(crate) fn compare(
             key: key.key,
             stored: match known(part, key) {
                 Known::Version(version) => version.cast_signed(),
-                Known::Nothing | Known::Anything => 0,
+                Known::Nothing | Known::NothingAfter(_) | Known::Anything => 0,
             },
             found: found.as_deref().unwrap_or("null"),
         };

@@ -128,6 +128,16 @@ pub(crate) fn an_older_row_that_is_sound_is_met_too<B: Backend>() {
     store.append(&batch(&[far.account("a", 1)])).unwrap();
     let change = only(store.append(&knowing(&[(writer.account("a", 4), Known::Nothing)])).unwrap());
     assert_eq!(change.why, "a row is there, version 1, and none was stored");
+    // Nor one of this epoch that is older than its key's deletion: an old row was put back.
+    let backend = B::new();
+    let (mut store, _, mut writer) = claimed(&backend);
+    store.append(&batch(&[writer.account("a", 3)])).unwrap();
+    let next = [(writer.account("a", 6), Known::NothingAfter(5))];
+    let change = only(store.append(&knowing(&next)).unwrap());
+    assert_eq!(change.why, "a row is there, version 3, and none was stored");
+    store.append(&batch(&[writer.account("a", 7)])).unwrap();
+    let next = [(writer.account("a", 8), Known::NothingAfter(5))];
+    assert_eq!(store.append(&knowing(&next)).unwrap().foreign, Vec::new());
 }
 
 pub(crate) fn the_other_tables_and_the_marks_go_on<B: Backend>() {
