@@ -60,6 +60,23 @@ need_python() {
     fi
 }
 
+# The programs of a PostgreSQL server; Debian keeps them out of PATH. Its package would also start a server of its own.
+need_postgres() {
+    have_postgres && return
+    local policy=
+    if [[ $(id -u) = 0 && ! -e /usr/sbin/policy-rc.d ]]; then
+        policy=/usr/sbin/policy-rc.d
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+    fi
+    apt_install postgresql || true
+    [[ -z $policy ]] || rm -f -- "$policy"
+    have_postgres || die "no PostgreSQL server; install postgresql"
+}
+
+have_postgres() {
+    command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
+}
+
 # need_component COMMAND COMPONENT: `cargo COMMAND`, of the rustup component.
 need_component() {
     cargo "$1" --version >/dev/null 2>&1 && return

@@ -43,14 +43,18 @@ pub fn number(stage: &Stage, sql: &str) -> i64 {
 /// Every record of a table in the store.
 #[must_use]
 pub fn stored(stage: &Stage, table: &str) -> BTreeMap<String, Seen> {
-    let database = database(stage);
-    let sql = format!("SELECT key, owner, n, _version, _hash FROM \"{table}\"");
-    let mut select = database.prepare(&sql).unwrap();
-    let row = |row: &rusqlite::Row<'_>| {
-        let version: i64 = row.get(3)?;
-        Ok((row.get(0)?, (row.get(1)?, row.get(2)?, version.cast_unsigned(), row.get(4)?)))
+    let mut store = commonhold::store::open_read_only(&stage.store()).unwrap();
+    let tables = store.catalogue().unwrap().unwrap().tables;
+    let position = tables.iter().position(|spec| spec.name == table).unwrap();
+    let mut all = BTreeMap::new();
+    let mut visit = |row: commonhold::row::Row| {
+        let words = row.payload.as_chunks::<8>().0;
+        let [owner, n] = [0, 1].map(|i| i64::from_le_bytes(words[i]));
+        all.insert(row.key, (owner, n, row.version, format!("{:016x}", row.hash)));
+        Ok(())
     };
-    select.query_map([], row).unwrap().map(Result::unwrap).collect()
+    store.load(position, &mut visit).unwrap();
+    all
 }
 
 /// Sweeps, drains, and checks that memory and store agree, that the audit finds nothing and that nothing leaked.

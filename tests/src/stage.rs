@@ -42,6 +42,8 @@ pub struct Item {
 pub struct Stage {
     folder: TempDir,
     program: &'static str,
+    /// The store's url; else it is the database in the folder.
+    store: Option<String>,
 }
 
 /// A stage of its own for the test that calls it.
@@ -58,7 +60,13 @@ impl Stage {
     pub fn new(program: &'static str) -> Self {
         let mut folder = tempfile::Builder::new();
         let folder = folder.prefix("commonhold-tests-").tempdir_in("/dev/shm").unwrap();
-        Self { folder, program }
+        Self { folder, program, store: None }
+    }
+
+    /// The same with another store than the SQLite database in its folder.
+    #[must_use]
+    pub fn with_store(self, url: &str) -> Self {
+        Self { store: Some(url.to_owned()), ..self }
     }
 
     /// A file of this stage.
@@ -73,7 +81,7 @@ impl Stage {
         self.path("segment").display().to_string()
     }
 
-    /// The database.
+    /// The database, if the store is SQLite.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.path("store.db")
@@ -82,7 +90,8 @@ impl Stage {
     /// The store's url.
     #[must_use]
     pub fn store(&self) -> String {
-        format!("sqlite:{}", self.database().display())
+        let database = || format!("sqlite:{}", self.database().display());
+        self.store.clone().unwrap_or_else(database)
     }
 
     /// The segment with its tables, small enough that every pool runs dry at times.

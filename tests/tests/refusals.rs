@@ -98,7 +98,7 @@ fn a_segment_of_another_format_or_boot_is_refused() {
     let (total, catalogue) = (segment.layout().total, segment.catalogue().to_vec());
     drop(segment);
     file.write_all_at(&1_u32.to_le_bytes(), 8).unwrap();
-    says(&refused(stage.there()), &["its format is 1, this build reads 3", "destroy"]);
+    says(&refused(stage.there()), &["its format is 1, this build reads 4", "destroy"]);
     header.boot_id[3] ^= 1;
     let words = header.encode(total, &catalogue).unwrap();
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -142,7 +142,7 @@ fn a_segment_that_lost_its_store_says_so() {
     let table: Table<Item> = old.table(FULL).unwrap();
     let late = table.update("key", |item| item.n = 99).unwrap();
     let late = late.durable(Duration::from_millis(300)).unwrap_err();
-    says(&late, &["timed out", "belongs to segment", "epoch 2"]);
+    says(&late, &["cannot be stored", "belongs to segment", "epoch 2"]);
     let table: Table<Item> = new.table(FULL).unwrap();
     assert_eq!(table.get("key").unwrap(), Some(Item { owner: 1, n: 2 }));
     table.update("key", |item| item.n += 1).unwrap().durable(LIMIT).unwrap();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use commonhold::{Error, Runtime, Table};
-use commonhold_tests::stage::LIMIT;
+use commonhold_tests::stage::{LIMIT, eventually};
 use commonhold_tests::{FULL, Item, LATEST, Process, Random, Stage, judge, stage};
 
 fn candidate(stage: &Stage) -> Process {
@@ -104,4 +104,21 @@ fn a_stopped_steward_halts_the_store_and_nothing_else() {
     }
     drop(handle);
     judge::settle(&stage, &runtime);
+}
+
+#[test]
+fn a_steward_that_has_its_store_again_says_so_without_a_commit() {
+    let stage = stage!();
+    drop(stage.open());
+    let (database, aside) = (stage.database(), stage.path("aside"));
+    std::fs::rename(&database, &aside).unwrap();
+    std::fs::create_dir(&database).unwrap();
+    let mut steward = candidate(&stage);
+    let runtime = stage.attach();
+    let told = || runtime.space().steward_message();
+    eventually("the reason", || told().is_some_and(|why| why.contains("store.db")));
+    std::fs::remove_dir(&database).unwrap();
+    std::fs::rename(&aside, &database).unwrap();
+    eventually("the end of it", || told().is_none());
+    steward.end_well();
 }

@@ -7,6 +7,7 @@ use crate::cascade::Cascade;
 use crate::concepts::Concepts;
 use crate::connect::Globals;
 use crate::create::Create;
+use crate::decide::{Resolve, TakeOver};
 use crate::doctor::Doctor;
 use crate::failure::{Done, one_line};
 use crate::file::File;
@@ -24,6 +25,7 @@ use crate::sigils::Sigils;
 use crate::tables::{History, Tables};
 use crate::top::Top;
 use crate::torture::Torture;
+use crate::transfer::{Export, Import};
 use crate::verify::Verify;
 use crate::workers::Workers;
 use crate::write::{Add, Delete, Set};
@@ -74,7 +76,11 @@ pub(crate) enum Command {
     Drain(Drain),
     Sweep(Sweep),
     Verify(Verify),
+    Export(Export),
+    Import(Import),
     Destroy(Destroy),
+    TakeOver(TakeOver),
+    Resolve(Resolve),
     Inspect(Inspect),
     Top(Top),
     Metrics(Metrics),
@@ -136,7 +142,11 @@ impl Cli {
             Command::Drain(c) => c.run(globals),
             Command::Sweep(c) => c.run(globals),
             Command::Verify(c) => c.run(globals),
+            Command::Export(c) => c.run(globals),
+            Command::Import(c) => c.run(globals),
             Command::Destroy(c) => c.run(globals),
+            Command::TakeOver(c) => c.run(globals),
+            Command::Resolve(c) => c.run(globals),
             Command::Inspect(c) => c.run(globals),
             Command::Top(c) => c.run(globals),
             Command::Metrics(c) => c.run(globals),

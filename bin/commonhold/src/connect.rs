@@ -30,7 +30,7 @@ pub(crate) struct Globals {
 }
 
 /// A store's url; empty, as from an empty variable, stands for none given.
-fn store_url(text: &str) -> Result<String, String> {
+pub(crate) fn store_url(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Ok(String::new());
     }
@@ -65,6 +65,19 @@ impl Globals {
     /// The store that was named by an option or the environment.
     pub(crate) fn store(&self) -> Option<&str> {
         given(self.store.as_deref())
+    }
+
+    /// The store that was named, else that of the segment, else the configured or default one.
+    pub(crate) fn store_of_segment(&self) -> Result<String, Failure> {
+        if let Some(url) = self.store() {
+            return Ok(url.to_owned());
+        }
+        let config = self.config()?;
+        // A segment that is not there or damaged does not matter here.
+        match admin::look(&config) {
+            Ok(space) => Ok(space.segment().header().store_url.clone()),
+            Err(_) => Ok(config.store_url()),
+        }
     }
 }
 

@@ -42,10 +42,19 @@ fn print(out: &mut Output, looks: &Looks) -> Done {
         "participants {alive} alive, {dead} dead{unknown}, of {limit}; {lanes} lanes"
     ))?;
     print_steward(out, &looks.steward)?;
+    if looks.store_refused {
+        out.line("the store refuses this segment: nothing of it is stored any more")?;
+    }
     out.line(format_args!(
         "commits {}, lost exchanges {}, waits for room {}, not stored {}",
         looks.commits, looks.lost_exchanges, looks.room_waits, looks.unstored_versions
     ))?;
+    for table in looks.tables.iter().filter(|t| t.stopped) {
+        out.line(format_args!(
+            "table {} is stopped: {} rows were changed in the database; `commonhold resolve {}` lets it go on",
+            table.name, table.conflicts, table.name
+        ))?;
+    }
     let heads = ["table", "history", "records", "slots", "cells", "free", "owned", "published"];
     let heads = heads.iter().chain(&["not stored"]).map(|h| (*h).to_owned());
     let mut rows = vec![heads.collect::<Vec<_>>()];

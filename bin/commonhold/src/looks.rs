@@ -22,6 +22,8 @@ pub(crate) struct Looks {
     pub(crate) total_bytes: u64,
     pub(crate) store: String,
     pub(crate) store_epoch: u64,
+    /// Whether the store belongs to another segment, or was rolled back: nothing is stored any more.
+    pub(crate) store_refused: bool,
     pub(crate) lanes: u32,
     pub(crate) participants: Participants,
     pub(crate) steward: Steward,
@@ -76,6 +78,10 @@ pub(crate) struct Table {
     pub(crate) unstored_records: u64,
     pub(crate) unstored_versions: u64,
     pub(crate) version_floor: u64,
+    /// Rows that somebody else changed in the database.
+    pub(crate) conflicts: u64,
+    /// Whether nothing of it is stored until somebody decides about them.
+    pub(crate) stopped: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,6 +143,8 @@ impl Looks {
                 unstored_records,
                 unstored_versions: unstored_versions + u64::from(figures.slots.retired),
                 version_floor: floor,
+                conflicts: figures.conflicts,
+                stopped: figures.stopped,
             });
         }
         let totals = space.totals();
@@ -147,6 +155,7 @@ impl Looks {
             total_bytes: space.segment().layout().total as u64 * 8,
             store: header.store_url.clone(),
             store_epoch: header.store_epoch,
+            store_refused: space.is_refused(),
             lanes: space.catalogue().lanes,
             participants: participants(space),
             steward: steward(space),

@@ -3,8 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use commonhold::admin;
-use commonhold::store::{Audit, TableAudit};
+use commonhold::store::{Audit, Importing, StoreError, TableAudit};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -37,18 +36,22 @@ struct Verdict<'a> {
 
 impl Verify {
     pub(crate) fn run(&self, globals: &Globals) -> Done {
-        let url = store_of(globals)?;
+        let url = globals.store_of_segment()?;
         if url == "none" {
             return Err(Failure::failed("the store is none: it has no rows to audit"));
         }
         let spinner = spinner(&url);
-        let audit = commonhold::store::open_read_only(&url).and_then(|mut store| store.audit());
+        let looked = look(&url);
         spinner.finish_and_clear();
-        let audit = audit?;
+        let (audit, importing) = looked?;
         if self.format.json {
-            print_json(&Verdict { ok: audit.ok(), findings_total: audit.total(), audit: &audit })?;
+            let ok = audit.ok() && importing.is_none();
+            print_json(&Verdict { ok, findings_total: audit.total(), audit: &audit })?;
         } else {
             print_audit(&audit)?;
+        }
+        if let Some(Importing { source, .. }) = importing {
+            return Err(StoreError::Incomplete { path: url, source_url: source }.into());
         }
         if audit.ok() {
             return Ok(());
@@ -58,17 +61,9 @@ impl Verify {
     }
 }
 
-/// The store that was named, else that of the segment, else the configured or default one.
-fn store_of(globals: &Globals) -> Result<String, Failure> {
-    if let Some(url) = globals.store() {
-        return Ok(url.to_owned());
-    }
-    let config = globals.config()?;
-    // A segment that is not there or damaged does not matter here.
-    match admin::look(&config) {
-        Ok(space) => Ok(space.segment().header().store_url.clone()),
-        Err(_) => Ok(config.store_url()),
-    }
+fn look(url: &str) -> Result<(Audit, Option<Importing>), StoreError> {
+    let mut store = commonhold::store::open_read_only(url)?;
+    Ok((store.audit()?, store.importing()?))
 }
 
 fn spinner(url: &str) -> ProgressBar {

@@ -179,7 +179,7 @@ fn an_unfit_segment_file_is_refused_and_the_store_has_the_records() {
                 words.0[1] += 1;
                 words.seal().write(path);
             },
-            "its format is 4",
+            "its format is 5",
         ),
         (
             "of another boot",

@@ -395,3 +395,21 @@ fn a_cascade_is_computed_by_a_worker() {
     }
     daemon.stop(Signal::SIGTERM);
 }
+
+#[test]
+fn the_log_tells_when_the_store_is_gone_and_when_it_is_back() {
+    let world = World::with_counters();
+    let daemon = Daemon::start(&world, &[]);
+    std::fs::rename(world.path("store.db"), world.path("aside")).unwrap();
+    std::fs::create_dir(world.path("store.db")).unwrap();
+    world.ok(&["set", "counters", "a", "n=1"]);
+    let gone = daemon.event("the store does not take what is committed");
+    assert!(gone["why"].as_str().unwrap().contains("store.db"), "{gone}");
+    assert!(gone["level"] == "WARN" && gone["unstored"].as_u64() >= Some(1), "{gone}");
+    std::fs::remove_dir(world.path("store.db")).unwrap();
+    std::fs::rename(world.path("aside"), world.path("store.db")).unwrap();
+    daemon.event("the store takes what is committed again");
+    world.ok(&["drain"]);
+    assert_eq!(world.json(&["inspect"])["unstored_versions"], json!(0));
+    daemon.stop(Signal::SIGTERM);
+}

@@ -11,6 +11,7 @@ mod place;
 mod pool;
 mod report;
 mod rows;
+mod sql;
 mod watch;
 mod worker;
 
@@ -69,7 +70,7 @@ fn run(args: &[String]) -> Outcome {
         match arg.parse() {
             Ok(row) if rows::ROWS.iter().any(|(number, _)| *number == row) => wanted.push(row),
             _ => {
-                return Err(format!("`{arg}`: rows are 1 to 17, the only option is --quick").into());
+                return Err(format!("`{arg}`: rows are 1 to 18, the only option is --quick").into());
             }
         }
     }

@@ -10,6 +10,7 @@ mod lag;
 mod pool;
 mod scrape;
 mod single;
+mod stores;
 mod torture;
 mod waiting;
 
@@ -38,4 +39,5 @@ pub(crate) const ROWS: &[(u32, Row)] = &[
     (15, scrape::scrape),
     (16, http::sigils),
     (17, file::alone),
+    (18, stores::stores),
 ];

@@ -51,6 +51,8 @@ pub(crate) enum Job {
     /// Update a record of one's own and wait until it is stored: latest and full history.
     DurableLatest,
     DurableFull,
+    /// The same with one record for all, with full history.
+    DurableHot,
     /// A short section: under a guard, and under the mutexes; and how long each waits for it.
     Guard,
     Pthread,
@@ -62,7 +64,7 @@ pub(crate) enum Job {
     RawSyncWait,
 }
 
-const JOBS: [Job; 25] = [
+const JOBS: [Job; 26] = [
     Job::Exit,
     Job::Hot,
     Job::HotRaw,
@@ -80,6 +82,7 @@ const JOBS: [Job; 25] = [
     Job::FutexRunning,
     Job::DurableLatest,
     Job::DurableFull,
+    Job::DurableHot,
     Job::Guard,
     Job::Pthread,
     Job::Robust,
@@ -203,8 +206,9 @@ impl Kit<'_> {
             Job::TurnRunning => self.turns(0, |_| self.await_turn(), |_| self.give_turn()),
             Job::FutexAsleep => self.bare_turns(ASLEEP, 0),
             Job::FutexRunning => self.bare_turns(0, SPINS),
-            Job::DurableLatest => self.durable(&self.latest),
-            Job::DurableFull => self.durable(&self.full),
+            Job::DurableLatest => self.durable(&self.latest, self.index),
+            Job::DurableFull => self.durable(&self.full, self.index),
+            Job::DurableHot => self.durable(&self.full, 0),
             Job::Guard => self.sections(&self.guard),
             Job::GuardWait => self.waits(&self.guard),
             Job::Pthread => self.sections(&self.arena.pthread(Robustness::Stalled)),
@@ -330,8 +334,8 @@ impl Kit<'_> {
         Ok(())
     }
 
-    fn durable(&self, table: &Table<Sample256, &Handle>) -> Outcome {
-        let record = table.find(&key(self.index % RECORDS as usize))?.ok_or("no record")?;
+    fn durable(&self, table: &Table<Sample256, &Handle>, number: usize) -> Outcome {
+        let record = table.find(&key(number % RECORDS as usize))?.ok_or("no record")?;
         self.timed(|| {
             let done = table.update_at(record, |sample| sample.value += 1)?;
             done.ok_or("the record is gone")?.durable(Duration::from_secs(60))?;

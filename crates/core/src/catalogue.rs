@@ -61,6 +61,35 @@ impl std::fmt::Display for History {
     }
 }
 
+/// What is done when somebody else changed a row in the database directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnForeignChange {
+    /// Nothing more of the table is stored until somebody decides.
+    #[default]
+    Fail,
+    /// What stands in the database becomes the record's next version.
+    Adopt,
+    /// What stands in the segment replaces it.
+    Overwrite,
+}
+
+impl OnForeignChange {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::fmt::Display for OnForeignChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Fail => "fail",
+            Self::Adopt => "adopt",
+            Self::Overwrite => "overwrite",
+        })
+    }
+}
+
 /// One table: its schema and its sizes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSpec {
@@ -76,6 +105,8 @@ pub struct TableSpec {
     pub cells: u32,
     /// The longest key, in bytes.
     pub key_bytes: u32,
+    /// What is done when somebody else changed a row in the database.
+    pub on_foreign_change: OnForeignChange,
 }
 
 /// The tables of a segment and the sizes they share.
@@ -133,6 +164,7 @@ impl TableSpec {
             slots: 1024,
             cells: 0,
             key_bytes: 48,
+            on_foreign_change: OnForeignChange::default(),
         }
     }
 
@@ -280,6 +312,9 @@ struct TableJson {
     slots: u32,
     cells: u32,
     key_bytes: u32,
+    // A catalogue that was stored before this was has the default, and the default is written as before.
+    #[serde(default, skip_serializing_if = "OnForeignChange::is_default")]
+    on_foreign_change: OnForeignChange,
 }
 
 impl From<&TableSpec> for TableJson {
@@ -291,6 +326,7 @@ impl From<&TableSpec> for TableJson {
             slots: spec.slots,
             cells: spec.cells,
             key_bytes: spec.key_bytes,
+            on_foreign_change: spec.on_foreign_change,
         }
     }
 }
@@ -302,7 +338,7 @@ impl TryFrom<TableJson> for TableSpec {
         let error = |error| CatalogueError::Schema { table: json.name.clone(), error };
         let fields = json.fields.iter().map(|f| f.parse()).collect::<Result<Vec<Field>, _>>();
         let schema = fields.and_then(Schema::new).map_err(error)?;
-        let (history, slots, cells) = (json.history, json.slots, json.cells);
-        Ok(Self { name: json.name, schema, history, slots, cells, key_bytes: json.key_bytes })
+        let TableJson { name, history, slots, cells, key_bytes, on_foreign_change, .. } = json;
+        Ok(Self { name, schema, history, slots, cells, key_bytes, on_foreign_change })
     }
 }

@@ -154,6 +154,7 @@ impl Handle {
             if (now >> 1).wrapping_sub(first >> 1) >= rounds {
                 return Ok(());
             }
+            self.space().check_storable(None, || "the counters".to_owned())?;
             let Some(left) = deadline.left() else {
                 let why = self.space().why_not_stored();
                 return Err(deadline.timeout("the store to have every counter".to_owned(), why));

@@ -38,11 +38,22 @@ pub struct Drained {
     pub table: usize,
     /// The rows: of one record in ascending versions.
     pub rows: Vec<Row>,
+    /// For each row, what the store has of its record.
+    pub known: Vec<Base>,
     /// The table's version floor; to be stored with the rows.
     pub floor: u64,
     /// The first record that was left out because it is damaged, in words.
     pub damage: Option<String>,
     marks: Vec<Mark>,
+}
+
+/// What the store has of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// This version.
+    Stored(u64),
+    /// Nothing; versions up to this one are of records before it.
+    After(u64),
 }
 
 /// One slot of a batch.
@@ -80,6 +91,26 @@ impl Handle {
         self.space().whole(drained)
     }
 
+    /// For the steward: collects what the records of `keys` have for the store, flagged or not, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the segment is damaged.
+    pub fn collect_keys(&self, table: usize, keys: &BTreeSet<String>) -> Result<Drained, Error> {
+        let view = self.space().table(table)?;
+        let mut drained = Drained { table, ..Drained::default() };
+        for slot in view.slots() {
+            let word = Word::load(slot.word, Ordering::Acquire);
+            let lives = matches!(word.phase(), Phase::Published | Phase::Retired);
+            let asked = |(key, _): (String, u64)| keys.contains(&key);
+            if lives && slot.key(word.generation()).is_some_and(asked) {
+                unflag(&view, slot.index);
+                self.collect_slot(&view, &slot, &mut drained)?;
+            }
+        }
+        self.collected(&view, &mut drained)?;
+        self.space().whole(Ok(drained))
+    }
+
     fn collect_all(&self, table: usize, limit: usize) -> Result<Drained, Error> {
         let view = self.space().table(table)?;
         let mut drained = Drained { table, ..Drained::default() };
@@ -110,11 +141,17 @@ impl Handle {
                 break;
             }
         }
-        if drained.marks.iter().any(|m| m.succeeds) && !planted(Fault::NoPredecessors) {
-            self.collect_predecessors(&view, &mut drained)?;
-        }
-        drained.floor = view.control(TableControl::Floor)?.load(Ordering::SeqCst);
+        self.collected(&view, &mut drained)?;
         Ok(drained)
+    }
+
+    /// Completes a batch whose slots are collected.
+    fn collected(&self, table: &TableView<'_>, drained: &mut Drained) -> Result<(), Error> {
+        if drained.marks.iter().any(|m| m.succeeds) && !planted(Fault::NoPredecessors) {
+            self.collect_predecessors(table, drained)?;
+        }
+        drained.floor = table.control(TableControl::Floor)?.load(Ordering::SeqCst);
+        Ok(())
     }
 
     /// Takes the flagged predecessors of the batch's records into it, and brings the rows of each key in order.
@@ -145,9 +182,12 @@ impl Handle {
         for (prefix, slot) in late {
             self.put_off(table, drained, prefix, slot);
         }
-        drained.rows.retain(|row| !row.key.is_empty());
+        let known = std::mem::take(&mut drained.known);
+        let mut rows: Vec<_> = std::mem::take(&mut drained.rows).into_iter().zip(known).collect();
+        rows.retain(|(row, _)| !row.key.is_empty());
         // Of one record they are in order already; of two with one key the versions decide.
-        drained.rows.sort_by_key(|row| row.version);
+        rows.sort_by_key(|(row, _)| row.version);
+        (drained.rows, drained.known) = rows.into_iter().unzip();
         Ok(())
     }
 
@@ -230,6 +270,10 @@ impl Handle {
             crate::insert::raise_floor(table, version)?;
         }
         let rows = (first, drained.rows.len());
+        let base = version.wrapping_sub(head.versions_since(persisted));
+        let stored = persisted.cell() != NO_CELL;
+        // Only rows that are sound get here.
+        drained.known.resize(rows.1, if stored { Base::Stored(base) } else { Base::After(base) });
         // With the first version after a floor of 0 no record of the table was deleted before it.
         let succeeds = persisted.cell() == NO_CELL && persisted.tag() != 0;
         drained.marks.push(Mark { record, head, version, rows, succeeds, chain, deleted });

@@ -256,6 +256,14 @@ pub enum Error {
         /// What is known of the cause.
         why: String,
     },
+    /// The store does not take it, and will not by itself.
+    #[error("{what} cannot be stored{why}")]
+    NotStorable {
+        /// What.
+        what: String,
+        /// Why not.
+        why: String,
+    },
     /// The segment was removed since this process's parent opened it.
     #[error("the segment was removed, or is just being removed; open it again")]
     Removed,

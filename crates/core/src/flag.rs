@@ -139,22 +139,27 @@ impl Space {
         if planted(Fault::NoFlagAll) {
             return Ok(());
         }
-        for table in self.tables() {
-            for slot in table.slots() {
-                let phase = Word::load(slot.word, Ordering::Acquire).phase();
-                let head = Head::load(slot.head, Ordering::SeqCst);
-                let persisted = Head::load(slot.persisted, Ordering::SeqCst);
-                let behind = phase == Phase::Published && head.tag() != persisted.tag();
-                if behind || phase == Phase::Retired {
-                    self.flag(&table, slot.index);
-                }
-            }
-        }
+        self.tables().for_each(|table| self.flag_behind(&table));
         self.check_whole()
     }
 
+    /// Flags every slot of `table` whose truth is `head ≠ persisted`.
+    pub(crate) fn flag_behind(&self, table: &TableView<'_>) {
+        for slot in table.slots() {
+            let phase = Word::load(slot.word, Ordering::Acquire).phase();
+            let head = Head::load(slot.head, Ordering::SeqCst);
+            let persisted = Head::load(slot.persisted, Ordering::SeqCst);
+            let behind = phase == Phase::Published && head.tag() != persisted.tag();
+            if behind || phase == Phase::Retired {
+                self.flag(table, slot.index);
+            }
+        }
+    }
+
+    /// A stopped table's flags wait until somebody decides, and keep nobody awake.
     fn has_flags(&self) -> bool {
-        let mut dirty = self.tables().filter_map(|t| t.words.get(t.layout.dirty.clone()));
+        let goes = self.tables().filter(|t| !self.is_stopped(t.position));
+        let mut dirty = goes.filter_map(|t| t.words.get(t.layout.dirty.clone()));
         let flagged = dirty.any(|words| words.iter().any(|w| w.load(Ordering::SeqCst) != 0));
         // What is damaged asks for nothing: the steward reports it in his rounds.
         let asked = || self.marks_asked().unwrap_or(false);
@@ -263,7 +268,8 @@ impl Space {
     }
 
     /// Why something may not be stored yet, to stand behind a message: what the store said, or who has to store it.
-    pub(crate) fn why_not_stored(&self) -> String {
+    #[must_use]
+    pub fn why_not_stored(&self) -> String {
         if let Some(message) = self.steward_message() {
             return format!(": {message}");
         }

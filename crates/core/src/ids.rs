@@ -213,6 +213,7 @@ impl Handle {
             if last >= LAST {
                 return Err(Error::IdsSpent { name: name.clone(), last });
             }
+            self.space().check_storable(None, || format!("the mark of `{name}`"))?;
             if deadline.left().is_none() {
                 let why = self.space().why_not_stored();
                 return Err(

@@ -14,6 +14,7 @@ use crate::participant::EntryView;
 use crate::pool::Kind;
 use crate::read::{Found, Snapshot, snapshot};
 use crate::space::Space;
+use crate::stop::Stop;
 use crate::table::{RecordRef, SlotView, TableControl};
 use crate::word::{Phase, Word};
 
@@ -45,6 +46,10 @@ pub struct TableFigures {
     pub unstored_versions: u64,
     /// The version floor.
     pub floor: u64,
+    /// Foreign changes that stewards met.
+    pub conflicts: u64,
+    /// Whether nothing of it is stored until somebody decides about one.
+    pub stopped: bool,
 }
 
 /// Where a slot stood when it was looked at.
@@ -113,6 +118,8 @@ impl Space {
             unstored_records,
             unstored_versions,
             floor: table.control(TableControl::Floor)?.load(Ordering::Acquire),
+            conflicts: table.control(TableControl::Conflicts)?.load(Ordering::Relaxed),
+            stopped: self.stop_of(position)? != Stop::Goes,
         })
     }
 

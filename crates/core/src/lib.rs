@@ -36,6 +36,7 @@ pub mod record;
 pub mod row;
 pub mod schema;
 pub mod space;
+pub mod stop;
 pub mod sweep;
 pub mod table;
 pub mod value;

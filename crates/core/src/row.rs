@@ -21,6 +21,12 @@ impl WriterId {
         Self(epoch | u64::from(entry & 0xfff) << 32 | generation & 0xffff_ffff)
     }
 
+    /// The store's epoch that it wrote in.
+    #[must_use]
+    pub fn epoch(self) -> u64 {
+        self.0 >> 44
+    }
+
     /// The writer in one word.
     #[must_use]
     pub fn to_bits(self) -> u64 {

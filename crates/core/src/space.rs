@@ -34,8 +34,12 @@ pub(crate) mod control {
     pub(crate) const NAMES: usize = 3;
     /// Who waits for the store to have the counters.
     pub(crate) const ASKED: usize = 4;
+    /// The highest number of a batch of the store that was seen.
+    pub(crate) const BATCH: usize = 5;
+    /// Whether the store refuses this segment for good.
+    pub(crate) const REFUSED: usize = 6;
     /// The message's words begin here.
-    pub(crate) const MESSAGE_TEXT: usize = 5;
+    pub(crate) const MESSAGE_TEXT: usize = 7;
 }
 
 /// Wakes this process's candidate for the steward's role.

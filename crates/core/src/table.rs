@@ -34,6 +34,10 @@ pub(crate) enum TableControl {
     Watch = 1,
     /// Bit 0 WAITERS, then a count: moved when cells or slots were freed and somebody waits for them.
     Room = 2,
+    /// Whether the store takes it: see [`crate::stop`].
+    Stop = 3,
+    /// Foreign changes that stewards met.
+    Conflicts = 4,
 }
 
 /// A slot's words.

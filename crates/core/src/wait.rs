@@ -198,7 +198,8 @@ impl Handle {
     /// Waits until the store has `commit`.
     ///
     /// # Errors
-    /// [`Error::Timeout`] with the store's last error when `limit` passed first.
+    /// [`Error::Timeout`] with the store's last error when `limit` passed first; [`Error::NotStorable`] at once when
+    /// the table is stopped, or the store refuses the segment.
     pub fn wait_durable(&self, commit: &Committed, limit: Duration) -> Result<(), Error> {
         let view = self.space().table(commit.table)?;
         let slot = view.slot(commit.record.slot)?;
@@ -215,6 +216,8 @@ impl Handle {
             if word.generation() != commit.record.generation || word.phase() == Phase::Free {
                 return Ok(());
             }
+            let what = || format!("version {} in table `{}`", commit.version, view.spec.name);
+            self.space().check_storable(Some(commit.table), what)?;
             self.space().hurry_steward()?;
             let piece = Deadline::after(deadline.left().unwrap_or_default().min(WAIT_PIECE));
             let moved = wait_moved(self.space(), slot.persisted, persisted, &piece)?;
@@ -230,7 +233,7 @@ impl Handle {
     /// Ids need no wait: none is given out before the store covers it.
     ///
     /// # Errors
-    /// [`Error::Timeout`] with the store's last error when `limit` passed first.
+    /// As for [`Handle::wait_durable`].
     pub fn wait_drained(&self, limit: Duration) -> Result<(), Error> {
         let deadline = Deadline::after(limit);
         // All heads first: what is committed while we wait is not waited for.
@@ -242,19 +245,20 @@ impl Handle {
                 let persisted = Head::load(slot.persisted, Ordering::SeqCst);
                 let stored = !wanted.is_newer_than(persisted) && word.phase() != Phase::Retired;
                 if matches!(word.phase(), Phase::Published | Phase::Retired) && !stored {
-                    behind.push((slot, word, wanted));
+                    behind.push((table.position, slot, word, wanted));
                 }
             }
         }
         self.space().check_whole()?;
-        behind.iter().try_for_each(|(slot, word, wanted)| {
-            self.wait_stored(slot, *word, *wanted, &deadline)
+        behind.iter().try_for_each(|(table, slot, word, wanted)| {
+            self.wait_stored(*table, slot, *word, *wanted, &deadline)
         })?;
         self.wait_counters(&deadline)
     }
 
     fn wait_stored(
         &self,
+        table: usize,
         slot: &crate::table::SlotView<'_>,
         word: Word,
         wanted: Head,
@@ -269,6 +273,9 @@ impl Handle {
             if ended || (!wanted.is_newer_than(persisted) && now.phase() != Phase::Retired) {
                 return Ok(());
             }
+            let name = || self.space().table(table).map_or("", |t| t.spec.name.as_str());
+            let what = || format!("what was committed in table `{}`", name());
+            self.space().check_storable(Some(table), what)?;
             self.space().hurry_steward()?;
             let piece = Deadline::after(deadline.left().unwrap_or_default().min(WAIT_PIECE));
             if now.phase() == Phase::Retired {

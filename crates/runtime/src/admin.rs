@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use commonhold_core::catalogue::Catalogue;
 use commonhold_core::space::LOCK_USAGE;
+use commonhold_core::stop::{Decision, Stop};
+use commonhold_core::wait::Deadline;
 use commonhold_core::{Error, Space};
 use commonhold_os::lock::{LockFile, Mode};
 use commonhold_os::mapping::SHM_FOLDER;
 use commonhold_os::process::{Identity, Liveness};
 use commonhold_segment::Segment;
+use commonhold_store::TakenOver;
 
 use crate::config::Config;
 use crate::open::{OpenError, create, creation_lock, same_schema};
@@ -19,6 +22,9 @@ use crate::runtime::Runtime;
 
 /// How the names of ephemeral segments begin.
 pub const EPHEMERAL_PREFIX: &str = "commonhold-eph-";
+
+/// So often it is looked whether the steward has done what was decided.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Maps a segment for reading, without an entry and without a lock: who looks disturbs nobody.
 ///
@@ -106,6 +112,76 @@ pub fn destroy(config: &Config, limit: Duration, force: bool) -> Result<(), Open
     }
     drop(lock);
     removed
+}
+
+/// What a take-over did, and what it leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    /// The store.
+    pub store: String,
+    /// Who was fenced off, the store's epoch now, its last batch.
+    pub taken: TakenOver,
+    /// Versions and counters that the fenced segment has and the store has not; `None` when it cannot be seen from
+    /// here.
+    pub behind: Option<u64>,
+}
+
+/// Fences off the segment that owns the store `url`, wherever it is: it can store nothing any more, and the next
+/// segment may be made from the store.
+///
+/// # Errors
+/// [`OpenError::Store`] when there is no such store, or it cannot be written.
+pub fn take_over(url: &str) -> Result<Takeover, OpenError> {
+    // Nothing is made by a mistyped name.
+    commonhold_store::open_read_only(url)?;
+    let mut store = commonhold_store::open(url)?;
+    let taken = store.take_over()?;
+    let behind = taken.fenced.as_ref().and_then(|owner| {
+        let segment = Segment::attach(Path::new(&owner.path), false).ok()?;
+        let same = segment.header().uuid == owner.uuid;
+        let space = if same { Space::new(segment).ok()? } else { None };
+        unstored(space.as_deref()?).ok()
+    });
+    Ok(Takeover { store: store.url(), taken, behind })
+}
+
+/// Tells the steward what to do about the table `name`, whose rows somebody else changed in the database, and waits
+/// until the store has taken everything of it. False when the table was not stopped.
+///
+/// # Errors
+/// [`Error::NotStorable`] when it is stopped again, with the reason; [`Error::Timeout`]; [`Error::UnknownTable`].
+pub fn resolve(
+    runtime: &Runtime,
+    name: &str,
+    decision: Decision,
+    limit: Duration,
+) -> Result<bool, Error> {
+    let space = runtime.space();
+    let table = space.find_table(name)?;
+    let deadline = Deadline::after(limit);
+    // When somebody else has decided just now, it is waited for that.
+    if !space.decide(table, decision)? && space.stop_of(table)? == Stop::Goes {
+        return Ok(false);
+    }
+    let what = || format!("the rows of table `{name}`");
+    loop {
+        match space.stop_of(table)? {
+            Stop::Goes => return Ok(true),
+            stop if stop == Stop::Stopped || space.is_refused() => {
+                return Err(Error::NotStorable { what: what(), why: space.why_not_stored() });
+            }
+            _ if deadline.left().is_none() => {
+                let why = space.why_not_stored();
+                let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                let what = format!("the steward to decide about {}", what());
+                return Err(Error::Timeout { what, waited_ms, why });
+            }
+            _ => {
+                space.hurry_steward()?;
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
 }
 
 /// The caller holds the creation lock.

@@ -15,20 +15,25 @@
 //! slots = 10000                      # records that fit
 //! cells = 85536                      # versions that fit (default: what it takes)
 //! key_bytes = 48                     # the longest key
+//! on_foreign_change = "fail"         # or "adopt", "overwrite": what if somebody else changed a row in the database
 //! ```
 //!
 //! A section `[serve]` is the daemon's: `commonhold serve` reads and checks it.
 
-use std::collections::BTreeMap;
+mod file;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use commonhold_core::catalogue::{Catalogue, CatalogueError, History, NAMED_DEFAULT, TableSpec};
+use commonhold_core::catalogue::{
+    Catalogue, CatalogueError, History, NAMED_DEFAULT, OnForeignChange, TableSpec,
+};
 use commonhold_core::record::Record;
 use commonhold_core::schema::{Field, Schema, SchemaError};
 use commonhold_segment::NamedGeometry;
 
 use crate::place;
+use file::ConfigFile;
 
 /// The participants of a segment when none are asked for.
 pub const DEFAULT_PARTICIPANTS: u32 = 1024;
@@ -85,6 +90,7 @@ pub struct TableConfig {
     pub(crate) slots: Option<u32>,
     pub(crate) cells: Option<u32>,
     pub(crate) key_bytes: Option<u32>,
+    pub(crate) on_foreign_change: Option<OnForeignChange>,
 }
 
 /// A segment as it is asked for.
@@ -120,7 +126,8 @@ impl TableConfig {
 
     fn with_fields(name: &str, fields: Result<Vec<Field>, SchemaError>) -> Self {
         let name = name.to_owned();
-        Self { name, fields, history: None, slots: None, cells: None, key_bytes: None }
+        let (history, slots, cells, key_bytes) = (None, None, None, None);
+        Self { name, fields, history, slots, cells, key_bytes, on_foreign_change: None }
     }
 
     /// Which versions are stored; every one if never set.
@@ -152,6 +159,13 @@ impl TableConfig {
         self
     }
 
+    /// What is done when somebody else changed a row in the database; nothing more of the table is stored, if never set.
+    #[must_use]
+    pub fn on_foreign_change(mut self, policy: OnForeignChange) -> Self {
+        self.on_foreign_change = Some(policy);
+        self
+    }
+
     /// The table's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -172,6 +186,7 @@ impl TableConfig {
             slots: self.slots.unwrap_or(base.slots),
             cells: self.cells.unwrap_or(if self.slots.is_some() { 0 } else { base.cells }),
             key_bytes: self.key_bytes.unwrap_or(base.key_bytes),
+            on_foreign_change: self.on_foreign_change.unwrap_or(base.on_foreign_change),
             ..default
         })
     }
@@ -382,64 +397,6 @@ impl Config {
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigFile {
-    segment: Option<String>,
-    store: Option<String>,
-    participants: Option<u32>,
-    lanes: Option<u32>,
-    names: Option<u32>,
-    share_words: Option<u32>,
-    intents: Option<u32>,
-    #[serde(default)]
-    tables: BTreeMap<String, TableFile>,
-    /// The daemon's section, which the daemon reads.
-    #[serde(rename = "serve")]
-    _serve: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TableFile {
-    fields: Vec<String>,
-    history: Option<History>,
-    slots: Option<u32>,
-    cells: Option<u32>,
-    key_bytes: Option<u32>,
-}
-
-impl ConfigFile {
-    fn into_config(self, path: &Path) -> Result<Config, ConfigError> {
-        let table = |(name, file): (String, TableFile)| {
-            let fields: Vec<&str> = file.fields.iter().map(String::as_str).collect();
-            let mut table = TableConfig::new(&name, &fields);
-            table.history = file.history;
-            table.slots = file.slots;
-            table.cells = file.cells;
-            table.key_bytes = file.key_bytes;
-            table
-        };
-        let config = Config {
-            segment: self.segment,
-            store: self.store,
-            participants: self.participants,
-            lanes: self.lanes,
-            names: self.names,
-            share_words: self.share_words,
-            intents: self.intents,
-            tables: self.tables.into_iter().map(table).collect(),
-            ..Config::default()
-        };
-        config.catalogue(None).map_err(|e| ConfigError::Invalid {
-            path: path.to_owned(),
-            place: String::new(),
-            message: e.to_string(),
-        })?;
-        Ok(config)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -462,6 +419,21 @@ mod tests {
         );
         let catalogues = [config.unwrap(), code].map(|c| c.catalogue(None).unwrap());
         assert_eq!(catalogues[0], catalogues[1]);
+    }
+
+    #[test]
+    fn a_table_says_what_becomes_of_foreign_changes() {
+        let text =
+            |policy| format!("[tables.t]\nfields = [\"n:i64\"]\non_foreign_change = {policy}\n");
+        let config = read(&text("\"adopt\"")).unwrap().catalogue(None).unwrap();
+        assert_eq!(config.tables[0].on_foreign_change, OnForeignChange::Adopt);
+        assert_eq!(Catalogue::from_json(&config.to_json()), Ok(config.clone()));
+        // Asked for again without a word it stays; and what is the default is not written, for older readers.
+        let again = Config::named("a").table(TableConfig::new("t", &["n:i64"]));
+        assert_eq!(again.catalogue(Some(&config)).unwrap().tables, config.tables);
+        assert!(!again.catalogue(None).unwrap().to_json().contains("foreign"));
+        let error = read(&text("\"ask\"")).unwrap_err().to_string();
+        assert!(error.contains("`fail`, `adopt`, `overwrite`") && error.contains(":3:"), "{error}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod runtime;
 #[doc(hidden)]
 pub mod steward;
 pub mod table;
+pub mod transfer;
 
 pub use commonhold_core as core;
 pub use commonhold_store as store;

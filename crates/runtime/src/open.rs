@@ -15,7 +15,7 @@ use commonhold_os::lock::LockFile;
 use commonhold_os::mapping::Published;
 use commonhold_os::{OsError, process, random};
 use commonhold_segment::{NewSegment, Segment, SegmentError, new_uuid};
-use commonhold_store::{MarkKind, SegmentIdentity, Store, StoreError};
+use commonhold_store::{MarkKind, Node, SegmentIdentity, Store, StoreError, device_of};
 
 use crate::config::{Config, ConfigError};
 use crate::place;
@@ -59,15 +59,19 @@ pub enum OpenError {
         /// The store that was named.
         asked: String,
     },
-    /// The store belongs to a segment that is still there.
+    /// The store belongs to another segment, which is there or may be.
     #[error(
-        "store {store} belongs to segment {owner}, which is still there; use that segment, or destroy it first"
+        "store {store} belongs to {owner} (epoch {epoch}), {why}; use that segment, destroy it first, or fence it off with `commonhold take-over`"
     )]
     StoreInUse {
         /// The store.
         store: String,
-        /// The segment's file.
+        /// The segment in words: its uuid, its file, its host.
         owner: String,
+        /// The epoch of its claim.
+        epoch: u64,
+        /// Why it is not taken for gone.
+        why: String,
     },
     /// Segment or store has the table with other fields.
     #[error(
@@ -104,6 +108,16 @@ pub enum OpenError {
         path: PathBuf,
         /// The guard.
         guard: String,
+    },
+    /// A store that was to be copied lacks commits of its segment.
+    #[error("segment {} holds {versions} versions or counters that store {store} has not; run `commonhold drain` on it first", path.display())]
+    SourceBehind {
+        /// Its file.
+        path: PathBuf,
+        /// The store.
+        store: String,
+        /// How many.
+        versions: u64,
     },
     /// What is in memory is not in the store.
     #[error("segment {} holds {versions} versions or counters that the store has not{why}; drain it first, or use --force to lose them", path.display())]
@@ -273,7 +287,7 @@ fn build(
     let catalogue = new_catalogue(config, path, store.as_mut())?;
     let uuid = new_uuid();
     let boot_id = random::hex(&process::boot_id());
-    let identity = SegmentIdentity { uuid, path: path.display().to_string(), boot_id };
+    let identity = SegmentIdentity::here(uuid, path, boot_id);
     let claim = store.claim(&identity, &catalogue)?;
     let (json, url) = (catalogue.to_json(), store.url());
     let new = NewSegment {
@@ -286,6 +300,7 @@ fn build(
     };
     let Some(space) = Space::new(make(&new)?)? else { return Ok(None) };
     load(&space, store.as_mut())?;
+    space.note_batch(claim.batch)?;
     Ok(Some(space))
 }
 
@@ -308,19 +323,28 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     made.iter().filter_map(|f| f.parent()).try_for_each(|f| std::fs::File::open(f)?.sync_all())
 }
 
-/// A store whose owner is another segment that is still there is not taken over.
+/// A store is followed only when the segment that owns it is known to be gone: one of this machine whose file, in the
+/// very folder that it was made in, is not there any more, is another segment's, or was made in another boot.
 fn refuse_used_store(store: &mut dyn Store, path: &Path) -> Result<(), OpenError> {
     let Some(owner) = store.owner()? else { return Ok(()) };
     let there = Path::new(&owner.path);
-    if there == path || !there.exists() {
-        return Ok(());
-    }
-    match Segment::attach(there, false) {
-        Ok(segment) if segment.header().uuid == owner.uuid => {
-            Err(OpenError::StoreInUse { store: store.url(), owner: owner.path })
+    let (this, device) = (Node::this(), device_of(there));
+    let why = match &owner.node {
+        Some(node) if node.id != this.id => {
+            format!("which is another machine (node {}) than this one (node {})", node.id, this.id)
         }
-        _ => Ok(()),
-    }
+        _ if owner.boot_id != random::hex(&process::boot_id()) => return Ok(()),
+        _ if ![0, owner.device].contains(&device) && owner.device != 0 => {
+            "whose folder cannot be seen from here".to_owned()
+        }
+        _ if there == path || !there.exists() => return Ok(()),
+        _ => match Segment::attach(there, false) {
+            Ok(segment) if segment.header().uuid == owner.uuid => "which is still there".to_owned(),
+            _ => return Ok(()),
+        },
+    };
+    let (store, epoch) = (store.url(), owner.epoch);
+    Err(OpenError::StoreInUse { store, owner: owner.to_string(), epoch, why })
 }
 
 /// Fills a segment that nobody else sees yet.

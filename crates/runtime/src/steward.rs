@@ -13,13 +13,15 @@
 //! **Damage**: what is damaged is left out and becomes the message; all else is stored. A segment whose file was cut
 //! short ends the candidates' lives: nothing of it can be trusted.
 
+mod stops;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use commonhold_core::directory::NameKind;
-use commonhold_core::drain::Drained;
+use commonhold_core::drain::{Base, Drained};
 use commonhold_core::marks::Marks;
 use commonhold_core::space::LOCK_STEWARD;
 use commonhold_core::{Error, Handle, Space};
@@ -27,7 +29,11 @@ use commonhold_os::fork;
 use commonhold_os::lock::Mode;
 use commonhold_os::process::{Bell, wait_for_end};
 use commonhold_segment::sync::{Fault, planted};
-use commonhold_store::{Batch, Mark, MarkKind, Store, StoreError, TableBatch};
+use commonhold_store::{
+    Appended, Batch, ForeignChange, Known, Mark, MarkKind, Store, StoreError, TableBatch,
+};
+
+use stops::Stops;
 
 /// The most rows of one transaction, about.
 const BATCH_ROWS: usize = 10_000;
@@ -139,6 +145,9 @@ fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
             break;
         }
         let _ = space.set_steward_message(&error.to_string());
+        if matches!(&error, TermError::Store(e) if e.is_final()) {
+            let _ = space.set_refused(true);
+        }
         if stop.load(Ordering::Acquire) {
             let since = *leaving.get_or_insert_with(Instant::now);
             let hopeless = matches!(&error, TermError::Store(e) if !e.is_transient());
@@ -157,6 +166,8 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
     let mut term = Term::begin(space)?;
     let (mut reaped, mut scanned) = (Instant::now(), Instant::now());
     let mut counted = Instant::now();
+    // A term that began has its store, also when it has nothing to write yet.
+    let mut begins = true;
     loop {
         let started = Instant::now();
         let stopping = stop.load(Ordering::Acquire);
@@ -172,7 +183,9 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
         }
         if rows > 0 {
             *pause = RETRY_FIRST;
-            space.set_steward_message(term.damage.text())?;
+        }
+        if rows > 0 || std::mem::take(&mut begins) {
+            space.set_steward_message(&term.message())?;
         }
         match rows {
             0 if stopping => {
@@ -204,6 +217,7 @@ pub struct Term {
     handle: Handle,
     store: Box<dyn Store>,
     damage: Damage,
+    stops: Stops,
 }
 
 impl std::fmt::Debug for Term {
@@ -230,9 +244,10 @@ impl Term {
         damage.finish(&handle)?;
         let header = space.segment().header();
         let mut store = commonhold_store::open(&header.store_url)?;
-        store.join(header.uuid, header.store_epoch, space.catalogue())?;
+        store.join(header.uuid, header.store_epoch, space.seen_batch()?, space.catalogue())?;
+        space.set_refused(false)?;
         space.flag_all()?;
-        Ok(Self { handle, store, damage })
+        Ok(Self { handle, store, damage, stops: Stops::default() })
     }
 
     /// Drains once: one transaction over all tables, ids and counters. About how many rows were in it.
@@ -245,7 +260,13 @@ impl Term {
 
     /// A round that stores the counters only with `counters`, or when somebody waits for them.
     fn drain(&mut self, counters: bool) -> Result<usize, TermError> {
-        round(&self.handle, self.store.as_mut(), &mut self.damage, counters)
+        round(self, counters)
+    }
+
+    /// What is wrong, if anything is: for people, and for who waits.
+    fn message(&self) -> String {
+        let stopped = self.stops.text(self.handle.space());
+        stopped.unwrap_or_else(|| self.damage.text().to_owned())
     }
 }
 
@@ -284,17 +305,13 @@ impl Damage {
 }
 
 /// Drains once: one transaction over all tables, ids and counters. How many rows and marks were in it.
-fn round(
-    handle: &Handle,
-    store: &mut dyn Store,
-    damage: &mut Damage,
-    counters: bool,
-) -> Result<usize, TermError> {
+fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
+    let Term { handle, store, damage, stops } = term;
     let space = handle.space();
     let mut drained: Vec<Drained> = Vec::new();
     let mut left = BATCH_ROWS;
     for position in 0..space.catalogue().tables.len() {
-        let mut table = handle.collect(position, left)?;
+        let Some(mut table) = stops.collect(handle, position, left)? else { continue };
         table.damage.take().map_or(Ok(()), |text| damage.note(space, text))?;
         left = left.saturating_sub(table.rows.len()).max(1);
         drained.extend(Some(table).filter(|t| !t.is_empty()));
@@ -306,31 +323,59 @@ fn round(
     if drained.is_empty() && marks.is_empty() {
         return Ok(0);
     }
-    let tables = drained.iter_mut().map(|table| TableBatch {
-        table: table.table,
-        rows: std::mem::take(&mut table.rows),
-        floor: table.floor,
-    });
-    let batch = Batch { tables: tables.collect(), marks: marks.marks.iter().map(mark).collect() };
+    let tables = drained.iter_mut().map(|table| table_batch(table, stops)).collect();
+    let marks_of = marks.marks.iter().map(mark).collect();
+    let batch = Batch { tables, marks: marks_of, seen: space.seen_batch()? };
     if planted(Fault::CompleteFirst) {
         drained.iter().try_for_each(|table| handle.complete(table))?;
         space.complete_marks(&marks)?;
     }
-    let rows: usize = batch.tables.iter().map(|t| t.rows.len()).sum();
-    if let Err(error) = store.append(&batch)
-        && !planted(Fault::FailureIsStored)
-    {
-        for table in &drained {
-            handle.return_batch(table)?;
+    let appended = match store.append(&batch) {
+        Err(_) if planted(Fault::FailureIsStored) => Appended::default(),
+        Err(error) => {
+            drained.iter().try_for_each(|table| handle.return_batch(table))?;
+            let halted = error.row().map(|row| stops.halt(space, row, error.to_string()));
+            return if halted.transpose()?.unwrap_or(false) { Ok(1) } else { Err(error.into()) };
         }
-        return Err(error.into());
-    }
+        Ok(appended) => appended,
+    };
+    space.note_batch(appended.batch)?;
     let mut completed = damage.reported(space, space.complete_marks(&marks));
-    for table in &drained {
+    let mut rows = batch.marks.len();
+    for (table, part) in drained.iter().zip(&batch.tables) {
+        let of_table = |change: &&ForeignChange| change.table == table.table;
+        let met: Vec<&ForeignChange> = appended.foreign.iter().filter(of_table).collect();
+        if !met.is_empty() {
+            // What it had is collected again when that is settled.
+            rows += usize::from(stops.met(handle, table.table, &met)?);
+            continue;
+        }
+        rows += part.rows.len().max(1);
         completed = completed.and(damage.reported(space, handle.complete(table)));
+        // With room left in the batch every flagged record was collected.
+        stops.stored(space, table.table, left > 1)?;
     }
     completed?;
-    Ok((rows + batch.marks.len()).max(1))
+    Ok(if appended.foreign.is_empty() { rows.max(1) } else { rows })
+}
+
+/// What a table has for the store, with what the segment knows to be there.
+fn table_batch(table: &mut Drained, stops: &Stops) -> TableBatch {
+    let known = std::mem::take(&mut table.known);
+    TableBatch {
+        table: table.table,
+        rows: std::mem::take(&mut table.rows),
+        floor: table.floor,
+        known: known.into_iter().map(known_of).collect(),
+        accepted: stops.accepted(table.table),
+    }
+}
+
+fn known_of(base: Base) -> Known {
+    match base {
+        Base::Stored(version) => Known::Version(version),
+        Base::After(version) => Known::NothingAfter(version),
+    }
 }
 
 fn mark(mark: &commonhold_core::marks::Mark) -> Mark {

@@ -25,7 +25,7 @@ use crate::layout::{Geometry, HEADER_WORDS, NamedGeometry, TableGeometry};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"COMMONHD");
 /// The format this build reads and writes.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 const ORDER_MARK: u32 = 0x0102_0304;
 const TABLES: usize = 32;
 const TABLES_MAX: usize = 64;

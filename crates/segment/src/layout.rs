@@ -49,9 +49,9 @@ pub const NAME_WORDS: usize = if cfg!(feature = "loom") { 14 } else { 80 };
 /// Words of a cell of an intent.
 pub const INTENT_WORDS: usize = if cfg!(feature = "loom") { 24 } else { 512 };
 /// Lines of the segment's control region.
-const CONTROL_LINES: usize = if cfg!(feature = "loom") { 7 } else { 64 };
+const CONTROL_LINES: usize = if cfg!(feature = "loom") { 9 } else { 64 };
 /// Lines of a table's control region.
-const TABLE_CONTROL_LINES: usize = 4;
+const TABLE_CONTROL_LINES: usize = 5;
 
 /// The sizes of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

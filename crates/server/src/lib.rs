@@ -10,6 +10,7 @@ mod conn;
 pub mod desk;
 pub mod error;
 mod hall;
+mod lag;
 mod layers;
 pub mod logging;
 mod notify;

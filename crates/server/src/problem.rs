@@ -272,6 +272,8 @@ impl From<commonhold::Error> for Problem {
             E::Full { .. } | E::Participants { .. } | E::IntentFull { .. } | E::Removed => {
                 Self::new(Kind::Unavailable, detail).retry_after(1)
             }
+            // No use to come again soon: a person has to decide.
+            E::NotStorable { .. } => Self::new(Kind::Unavailable, detail),
             E::Timeout { .. } => Self::new(Kind::Timeout, detail),
             _ => Self::new(Kind::Internal, detail),
         }

@@ -22,7 +22,7 @@ use crate::layers::Rules;
 use crate::layers::host::Hosts;
 use crate::options::ServerOptions;
 use crate::token::Token;
-use crate::{notify, parts, routes};
+use crate::{lag, notify, parts, routes};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -97,6 +97,7 @@ impl Server {
             let _ = tell.send(());
         });
         threads.spawn(notify::keep_watchdog());
+        threads.spawn(lag::tell(Arc::clone(app.runtime().space())));
         app.set_ready(true);
         let segment = app.runtime().path().map(|path| path.display().to_string());
         tracing::info!(%address, segment = segment.unwrap_or_default(), "serving");

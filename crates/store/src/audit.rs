@@ -14,9 +14,11 @@
 mod chain_pass;
 mod key_pass;
 mod ranges;
+pub(crate) mod tables;
 
 use std::collections::BTreeMap;
 
+use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::Row;
 use serde::Serialize;
 
@@ -176,9 +178,22 @@ pub(crate) struct Stored {
     pub(crate) link: Option<Link>,
     /// What could not be decoded.
     pub(crate) faults: Vec<String>,
+    /// Whether every field was decoded: `row.payload` is then what stands there.
+    pub(crate) whole: bool,
 }
 
 impl Stored {
+    /// What is wrong with the row of `table` alone: a column that cannot be what was written, or a hash that is not that
+    /// of the columns.
+    pub(crate) fn fault(&self, table: &str) -> Option<String> {
+        if let Some(fault) = self.faults.first() {
+            return Some(fault.clone());
+        }
+        let row = &self.row;
+        let hash = state_hash(record_prefix(table, &row.key), row.version, &row.payload);
+        (hash != row.hash).then(|| "its hash is not the one of its columns".to_owned())
+    }
+
     /// The columns that T and `T_history` share.
     pub(crate) fn shared_columns(&self) -> &[u8] {
         self.columns.prefix(self.shared)

@@ -6,6 +6,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::decode::Sql;
+
 /// One SHA-256 of the chain.
 pub(crate) type Link = [u8; 32];
 
@@ -48,6 +50,16 @@ impl Columns {
 
     pub(crate) fn real(&mut self, v: f64) {
         self.bytes(&v.to_le_bytes());
+    }
+
+    /// Whatever the column holds.
+    pub(crate) fn value(&mut self, v: Sql<'_>) {
+        match v {
+            Sql::Null => self.null(),
+            Sql::Integer(v) => self.integer(v),
+            Sql::Real(v) => self.real(v),
+            Sql::Text(v) | Sql::Blob(v) => self.bytes(v),
+        }
     }
 
     /// Text or a blob.

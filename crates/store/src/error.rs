@@ -1,20 +1,19 @@
 //! Why a store refuses or fails: one line each, saying what, where and what to do.
 
-/// Why a store refuses or fails.
+/// Why a store refuses or fails. The `path` of a database on a server is its url without password and parameters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// Not the url of a store.
-    #[error("`{url}` is not a store: {why}; use sqlite:PATH or none")]
+    #[error(
+        "`{url}` is not a store: {why}; use sqlite:PATH, postgres://USER@HOST/DATABASE or none"
+    )]
     Url {
         /// What was given.
         url: String,
         /// Why not.
         why: String,
     },
-    /// A store that this version does not have.
-    #[error("{0}: postgresql as a store comes later; use sqlite:PATH or none")]
-    NotYet(String),
     /// The file is not there and must not be made.
     #[error("{0}: no such file; check the path of the store")]
     Missing(String),
@@ -39,7 +38,7 @@ pub enum StoreError {
     #[error("{0}: not a sqlite database; choose another path")]
     NotADatabase(String),
     /// A database that no segment ever used.
-    #[error("{0}: not a commonhold store, it has no table commonhold_meta; check the path")]
+    #[error("{0}: not a commonhold store, it has no table commonhold_meta; check the url")]
     NotAStore(String),
     /// The database file is damaged, or what stands in its meta table makes no sense.
     #[error("{path}: the database is damaged: {why}; restore it from a backup")]
@@ -49,7 +48,7 @@ pub enum StoreError {
         /// What was found.
         why: String,
     },
-    /// The file was removed or replaced while it was open.
+    /// The database was removed or replaced while it was in use.
     #[error("{0}: the database was removed or replaced while in use; put it back or restart")]
     Replaced(String),
     /// A row does not hold what was stored.
@@ -108,21 +107,31 @@ pub enum StoreError {
     },
     /// The store belongs to another segment or epoch.
     #[error(
-        "{path}: the store belongs to segment {owner} at {owner_path} (epoch {owner_epoch}), not to {segment} (epoch {epoch}); attach to that segment, or destroy it and create anew"
+        "{path}: the store belongs to {owner} (epoch {owner_epoch}), not to segment {segment} (epoch {epoch}), which can store nothing any more; use the one that owns it, or destroy this one with --force and create it anew"
     )]
     Fenced {
         /// The file.
         path: String,
-        /// The owner's uuid.
+        /// The owner, in words: its uuid, where it is, and on which host; or nobody.
         owner: String,
-        /// Where the owner is.
-        owner_path: String,
         /// The owner's epoch.
         owner_epoch: u64,
         /// The uuid of the segment that was refused.
         segment: String,
         /// Its epoch.
         epoch: u64,
+    },
+    /// An older state of the store was put in place of the one that the segment wrote.
+    #[error(
+        "{path}: the store is older than what this segment stored (its last batch is {stored}, the segment saw {seen}): a backup was restored; restore the newer state, or run `commonhold take-over` and create the segment anew from this one"
+    )]
+    RolledBack {
+        /// The file.
+        path: String,
+        /// The number of the store's last batch.
+        stored: u64,
+        /// The highest number that the segment saw.
+        seen: u64,
     },
     /// The store belongs to nobody yet.
     #[error("{0}: no segment has claimed the store; create the segment anew")]
@@ -143,9 +152,118 @@ pub enum StoreError {
     /// The store was claimed more often than writer ids can tell.
     #[error("{0}: claimed 1048575 times, the most there can be; export the rows to a new store")]
     EpochsSpent(String),
+    /// Something is stored where a copy was to go.
+    #[error("{path}: cannot import: {why}; choose an empty store")]
+    NotEmpty {
+        /// The target.
+        path: String,
+        /// What is there.
+        why: String,
+    },
+    /// An import of another store was not finished.
+    #[error(
+        "{path}: the import from {source_url} is not finished; run that again, or remove the store"
+    )]
+    Incomplete {
+        /// The target.
+        path: String,
+        /// Where its rows come from.
+        source_url: String,
+    },
+    /// A copy does not hold what its source holds.
+    #[error("{path}: not a copy of its source: {why}; run `commonhold verify` on both")]
+    NotCopied {
+        /// The target.
+        path: String,
+        /// What differs.
+        why: String,
+    },
     /// The receiver of loaded rows refused one.
     #[error("{0}")]
     Refused(String),
+    /// No server answers.
+    #[error("{path}: the server cannot be reached: {why}; check host and port, and that it runs")]
+    Unreachable {
+        /// The database.
+        path: String,
+        /// The reason.
+        why: String,
+    },
+    /// The connection broke, and with it what was under way.
+    #[error("{path}: the connection to the server is lost: {why}; it is opened anew")]
+    Lost {
+        /// The database.
+        path: String,
+        /// The reason.
+        why: String,
+    },
+    /// The server, or the way to it, is too slow.
+    #[error("{path}: no answer in time: {why}; look at the load and the locks of the server")]
+    Slow {
+        /// The database.
+        path: String,
+        /// What was waited for.
+        why: String,
+    },
+    /// The server takes no more connections.
+    #[error("{path}: the server has no connection left: {why}; raise its limit or close some")]
+    Crowded {
+        /// The database.
+        path: String,
+        /// The server's message.
+        why: String,
+    },
+    /// The server takes nothing: it is a replica, or set to read only.
+    #[error("{path}: the server is read-only: {why}; name the primary")]
+    Replica {
+        /// The database.
+        path: String,
+        /// What it is.
+        why: String,
+    },
+    /// The server does not let the user in.
+    #[error("{path}: the server refuses the login: {why}; check user and password")]
+    Login {
+        /// The database.
+        path: String,
+        /// The reason.
+        why: String,
+    },
+    /// The connection is not encrypted as the url demands.
+    #[error("{path}: no trusted connection: {why}; check sslmode, sslrootcert and the certificate")]
+    Tls {
+        /// The database.
+        path: String,
+        /// The reason.
+        why: String,
+    },
+    /// The server has no such database.
+    #[error("{0}: the server has no such database; create it, or check the url")]
+    NoDatabase(String),
+    /// The database cannot hold every character.
+    #[error("{path}: the database has the encoding {encoding}; create one with encoding UTF8")]
+    Encoding {
+        /// The database.
+        path: String,
+        /// Its encoding.
+        encoding: String,
+    },
+    /// The server is older than the oldest that is supported.
+    #[error("{path}: the server is PostgreSQL {version}, too old; use version 12 or later")]
+    TooOld {
+        /// The database.
+        path: String,
+        /// Its version.
+        version: String,
+    },
+    /// The user may not do what is needed.
+    #[error("{path}: the server refuses: {why}; grant it to the user, or name another")]
+    Denied {
+        /// The database.
+        path: String,
+        /// The server's message.
+        why: String,
+    },
     /// Anything else that the database says.
     #[error("{path}: {why}; see the message of the database")]
     Database {
@@ -157,6 +275,23 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The table and the key of the one row that the store does not take; it would take the rest.
+    #[must_use]
+    pub fn row(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Conflict { table, key, .. } | Self::BadRow { table, key, .. } => {
+                Some((table, key))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the store refuses this segment until somebody gives it back: no retry helps.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Fenced { .. } | Self::RolledBack { .. } | Self::Unclaimed(_))
+    }
+
     /// Whether the same call may succeed later without anybody changing the store's content: the
     /// database is locked, full, unwritable or unreachable. The others need a person.
     #[must_use]
@@ -168,6 +303,11 @@ impl StoreError {
                 | Self::ReadOnly(_)
                 | Self::Missing(_)
                 | Self::CannotOpen { .. }
+                | Self::Unreachable { .. }
+                | Self::Lost { .. }
+                | Self::Slow { .. }
+                | Self::Crowded { .. }
+                | Self::Replica { .. }
                 | Self::Database { .. }
         )
     }

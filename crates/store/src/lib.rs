@@ -1,4 +1,4 @@
-//! Where committed versions go: the [`Store`] trait, its implementation on SQLite, and the [`Audit`] that
+//! Where committed versions go: the [`Store`] trait, its implementations on SQLite and PostgreSQL, and the [`Audit`] that
 //! proves from the rows alone that nothing was lost, doubled or changed.
 //!
 //! A store holds, for each table `T` of the catalogue, a table `T` with the latest row of every key and, with
@@ -14,17 +14,31 @@
 
 mod audit;
 mod chain;
+mod decode;
+mod encode;
 mod error;
+mod foreign;
+mod layout;
+mod meta;
+mod node;
 mod null;
+mod postgres;
 mod sqlite;
 mod store;
+mod transfer;
 mod url;
+mod view;
 
 pub use audit::{Audit, Check, FINDINGS_MAX, Finding, TableAudit};
 pub use error::StoreError;
+pub use foreign::{Accepted, Appended, Conflict, ForeignChange, Known};
+pub use node::Node;
 pub use null::NullStore;
 pub use store::{
     Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Store, TableBatch,
-    open, open_read_only,
+    TakenOver, device_of, open, open_read_only,
+};
+pub use transfer::{
+    Copied, CopiedTable, Importing, Progress, Receiver, Summary, TableSummary, Transfer, copy,
 };
 pub use url::normalise;

@@ -7,7 +7,11 @@ use commonhold_core::row::{Row, WriterId};
 
 use crate::audit::Audit;
 use crate::error::StoreError;
-use crate::store::{Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store};
+use crate::foreign::{Appended, Conflict};
+use crate::store::{
+    Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store, TakenOver,
+};
+use crate::transfer::{Importing, Receiver, Summary, Transfer};
 
 /// The store `none`. Its epoch is always 1: nothing is kept that an older writer could be mistaken in.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,10 +35,14 @@ impl Store for NullStore {
     }
 
     fn claim(&mut self, _: &SegmentIdentity, _: &Catalogue) -> Result<Claim, StoreError> {
-        Ok(Claim { epoch: 1, store_id: [0; 16] })
+        Ok(Claim { epoch: 1, store_id: [0; 16], batch: 0 })
     }
 
-    fn join(&mut self, _: [u8; 16], _: u64, _: &Catalogue) -> Result<(), StoreError> {
+    fn take_over(&mut self) -> Result<TakenOver, StoreError> {
+        Ok(TakenOver { fenced: None, epoch: 1, batch: 0 })
+    }
+
+    fn join(&mut self, _: [u8; 16], _: u64, _: u64, _: &Catalogue) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -46,8 +54,12 @@ impl Store for NullStore {
         Ok(0)
     }
 
-    fn append(&mut self, _: &Batch) -> Result<(), StoreError> {
-        Ok(())
+    fn append(&mut self, _: &Batch) -> Result<Appended, StoreError> {
+        Ok(Appended::default())
+    }
+
+    fn conflicts(&mut self) -> Result<Vec<Conflict>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn marks(&mut self) -> Result<Vec<Mark>, StoreError> {
@@ -77,5 +89,28 @@ impl Store for NullStore {
 
     fn audit(&mut self) -> Result<Audit, StoreError> {
         Ok(Audit { store: self.url(), epoch: 0, tables: Vec::new() })
+    }
+}
+
+impl Transfer for NullStore {
+    fn export(&mut self, _: &mut dyn Receiver) -> Result<(), StoreError> {
+        Err(StoreError::Unclaimed(self.url()))
+    }
+
+    fn importing(&mut self) -> Result<Option<Importing>, StoreError> {
+        Ok(None)
+    }
+
+    fn begin_import(
+        &mut self,
+        _: &SegmentIdentity,
+        _: &Importing,
+        _: &Summary,
+    ) -> Result<Vec<u64>, StoreError> {
+        Err(StoreError::NotEmpty { path: self.url(), why: "it keeps nothing".to_owned() })
+    }
+
+    fn end_import(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 }

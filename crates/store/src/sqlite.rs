@@ -10,25 +10,32 @@
 //! would take rows and forget them), and that owner and epoch are the ones that were claimed or joined.
 
 mod connection;
+mod foreign;
 mod meta;
 mod plan;
 mod read;
 mod scan;
+mod transfer;
 mod write;
 
 use std::collections::BTreeMap;
 
 use commonhold_core::catalogue::{Catalogue, History};
-use commonhold_core::row::{EPOCH_LIMIT, Row, WriterId};
+use commonhold_core::row::{Row, WriterId};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::audit::Audit;
-use crate::chain::hex;
 use crate::error::StoreError;
-use crate::store::{Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store};
+use crate::foreign::{Appended, Conflict, ForeignChange, by_key, compare};
+use crate::store::{
+    Batch, Claim, HistoryRow, Mark, Owner, RowCount, SegmentIdentity, Store, TableBatch, TakenOver,
+};
+use crate::transfer::rows::refuse_incomplete;
 use crate::url::SqliteUrl;
+use crate::view;
 use connection::{FileId, of};
 use plan::Plan;
+use scan::View;
 use write::{Scratch, TableWriter};
 
 /// Rows taken over into a history at a time.
@@ -142,7 +149,7 @@ impl Store for SqliteStore {
     }
 
     fn owner(&mut self) -> Result<Option<Owner>, StoreError> {
-        self.with(|s| s.snapshot(meta::owner))
+        self.with(|s| s.snapshot(|conn, path| meta::owner(conn, path)))
     }
 
     fn catalogue(&mut self) -> Result<Option<Catalogue>, StoreError> {
@@ -155,19 +162,27 @@ impl Store for SqliteStore {
         catalogue: &Catalogue,
     ) -> Result<Claim, StoreError> {
         let store_id = self.store_id;
-        let epoch = self.with(|s| s.claim(segment, catalogue))?;
-        Ok(Claim { epoch, store_id })
+        let (epoch, batch) = self.with(|s| s.claim(segment, catalogue))?;
+        Ok(Claim { epoch, store_id, batch })
+    }
+
+    fn take_over(&mut self) -> Result<TakenOver, StoreError> {
+        self.with(|s| s.take_over())
     }
 
     fn join(
         &mut self,
         segment_uuid: [u8; 16],
         epoch: u64,
+        seen: u64,
         catalogue: &Catalogue,
     ) -> Result<(), StoreError> {
         self.with(|s| {
             let attached = Attached { uuid: segment_uuid, epoch, plans: plans(catalogue) };
-            s.snapshot(|conn, path| check_owner(conn, path, &attached))?;
+            s.snapshot(|conn, path| {
+                meta::check_owner(conn, path, attached.uuid, attached.epoch)?;
+                meta::check_batch(conn, path, seen).map(|_| ())
+            })?;
             let wait = connection::STEWARD_BUSY_TIMEOUT;
             s.conn.busy_timeout(wait).map_err(|e| of(s.path, e))?;
             *s.attached = Some(attached);
@@ -182,18 +197,22 @@ impl Store for SqliteStore {
     ) -> Result<u64, StoreError> {
         self.with(|s| {
             s.with_plan(table, |conn, path, plan| {
-                read::load(conn, path, plan, sink)?;
+                view::load(&View { conn, path, plan }, sink)?;
                 meta::number(conn, path, &plan.floor_key)
             })
         })
     }
 
-    fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+    fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
         self.with(|s| s.append(batch))
     }
 
+    fn conflicts(&mut self) -> Result<Vec<Conflict>, StoreError> {
+        self.with(|s| s.snapshot(foreign::conflicts))
+    }
+
     fn marks(&mut self) -> Result<Vec<Mark>, StoreError> {
-        self.with(|s| s.snapshot(meta::marks))
+        self.with(|s| s.snapshot(|conn, path| meta::marks(conn, path)))
     }
 
     fn highest_sequence(&mut self, table: usize, writer: WriterId) -> Result<u64, StoreError> {
@@ -213,7 +232,9 @@ impl Store for SqliteStore {
         sink: &mut dyn FnMut(HistoryRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         self.with(|s| {
-            s.with_plan(table, |conn, path, plan| read::history(conn, path, plan, key, sink))
+            s.with_plan(table, |conn, path, plan| {
+                view::history(&View { conn, path, plan }, key, sink)
+            })
         })
     }
 
@@ -233,24 +254,6 @@ struct Session<'a> {
     path: &'a str,
     attached: &'a mut Option<Attached>,
     scratch: &'a mut Scratch,
-}
-
-/// Fails unless the store belongs to whom `attached` says.
-fn check_owner(conn: &Connection, path: &str, attached: &Attached) -> Result<(), StoreError> {
-    let Some(owner) = meta::owner(conn, path)? else {
-        return Err(StoreError::Unclaimed(path.to_owned()));
-    };
-    if owner.uuid == attached.uuid && owner.epoch == attached.epoch {
-        return Ok(());
-    }
-    Err(StoreError::Fenced {
-        path: path.to_owned(),
-        owner: hex(&owner.uuid),
-        owner_path: owner.path,
-        owner_epoch: owner.epoch,
-        segment: hex(&attached.uuid),
-        epoch: attached.epoch,
-    })
 }
 
 impl Session<'_> {
@@ -291,27 +294,35 @@ impl Session<'_> {
         &mut self,
         segment: &SegmentIdentity,
         catalogue: &Catalogue,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<(u64, u64), StoreError> {
         let (path, plans) = (self.path, plans(catalogue));
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
-        let epoch = meta::epoch(&tx, path)?.saturating_add(1);
-        if epoch >= EPOCH_LIMIT {
-            return Err(StoreError::EpochsSpent(path.to_owned()));
-        }
-        for plan in &plans {
-            migrate(&tx, path, plan, self.scratch)?;
-        }
-        meta::set_owner(&tx, path, segment, epoch)?;
-        meta::set(&tx, path, "catalogue", &catalogue.to_json())?;
+        refuse_incomplete(&tx, path)?;
+        let epoch = meta::next_epoch(&tx, path)?;
+        take(&tx, path, segment, catalogue, &plans, epoch, self.scratch)?;
+        let batch = meta::batch(&tx, path)?;
         tx.commit().map_err(|e| of(path, e))?;
         *self.attached = Some(Attached { uuid: segment.uuid, epoch, plans });
-        Ok(epoch)
+        Ok((epoch, batch))
     }
 
-    fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+    fn take_over(&mut self) -> Result<TakenOver, StoreError> {
+        let path = self.path;
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|e| of(path, e))?;
+        let (fenced, batch) = (meta::owner(&tx, path)?, meta::batch(&tx, path)?);
+        let epoch = meta::next_epoch(&tx, path)?;
+        meta::set_owner(&tx, path, None, epoch)?;
+        tx.commit().map_err(|e| of(path, e))?;
+        Ok(TakenOver { fenced, epoch, batch })
+    }
+
+    fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
         let path = self.path;
         let Some(attached) = self.attached.take() else {
             return Err(StoreError::NotAttached(path.to_owned()));
@@ -321,23 +332,68 @@ impl Session<'_> {
         result
     }
 
-    fn append_as(&mut self, attached: &Attached, batch: &Batch) -> Result<(), StoreError> {
+    fn append_as(&mut self, attached: &Attached, batch: &Batch) -> Result<Appended, StoreError> {
         let path = self.path;
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
-        check_owner(&tx, path, attached)?;
+        meta::check_owner(&tx, path, attached.uuid, attached.epoch)?;
+        let last = meta::check_batch(&tx, path, batch.seen)?;
+        let (mut foreign, mut wrote) = (Vec::new(), !batch.marks.is_empty());
         for part in &batch.tables {
             let position = part.table;
             let Some(plan) = attached.plans.get(position) else {
                 return Err(StoreError::NoTable { path: path.to_owned(), position });
             };
-            TableWriter { conn: &tx, path, plan, scratch: self.scratch }.write(part)?;
+            let writer = TableWriter { conn: &tx, path, plan, scratch: self.scratch };
+            let (changes, noted) = write_table(writer, attached.epoch, part)?;
+            wrote |= changes.is_empty() || noted;
+            foreign.extend(changes);
+        }
+        // A stopped table that is tried again, and nothing else, is no batch.
+        if !wrote && !foreign.is_empty() {
+            return Ok(Appended { batch: last, foreign });
         }
         batch.marks.iter().try_for_each(|mark| meta::write_mark(&tx, path, mark))?;
-        tx.commit().map_err(|e| of(path, e))
+        meta::set(&tx, path, "batch", &(last + 1).to_string())?;
+        tx.commit().map_err(|e| of(path, e))?;
+        Ok(Appended { batch: last + 1, foreign })
     }
+}
+
+/// Writes one table's part of a batch unless somebody else changed its rows; the foreign changes, and whether one
+/// was noted just now.
+fn write_table(
+    mut writer: TableWriter<'_>,
+    epoch: u64,
+    part: &TableBatch,
+) -> Result<(Vec<ForeignChange>, bool), StoreError> {
+    let unordered = |row| writer.bad_row(row, "its key's rows are not in ascending order");
+    let keys = by_key(&part.rows).map_err(unordered)?;
+    let mut current = foreign::Current::new(writer.conn, writer.path, writer.plan)?;
+    let spec = &writer.plan.spec;
+    let (changes, noted) = compare(&mut current, spec, epoch, part, &keys)?;
+    if changes.is_empty() {
+        writer.write(part, &keys)?;
+    }
+    Ok((changes, noted))
+}
+
+/// Makes `segment` the owner, of `epoch`, with the tables of `catalogue`.
+fn take(
+    conn: &Connection,
+    path: &str,
+    segment: &SegmentIdentity,
+    catalogue: &Catalogue,
+    plans: &[Plan],
+    epoch: u64,
+    scratch: &mut Scratch,
+) -> Result<(), StoreError> {
+    foreign::create(conn, path)?;
+    plans.iter().try_for_each(|plan| migrate(conn, path, plan, scratch))?;
+    meta::set_owner(conn, path, Some(segment), epoch)?;
+    meta::set(conn, path, "catalogue", &catalogue.to_json())
 }
 
 /// Creates what a table lacks; refuses what has other columns.
@@ -368,7 +424,7 @@ fn migrate(
 fn take_over(writer: &mut TableWriter<'_>) -> Result<(), StoreError> {
     let (conn, path, plan) = (writer.conn, writer.path, writer.plan);
     let mut rows = Vec::new();
-    read::load(conn, path, plan, &mut |row| {
+    view::load(&View { conn, path, plan }, &mut |row| {
         rows.push(row);
         if rows.len() == TAKE_OVER_ROWS {
             writer.append_history(&rows)?;

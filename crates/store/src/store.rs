@@ -1,14 +1,21 @@
 //! The [`Store`] trait: what the steward and the builder of a segment need of a database.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use commonhold_core::catalogue::Catalogue;
 use commonhold_core::row::{Row, WriterId};
 
 use crate::audit::Audit;
+use crate::chain::hex;
 use crate::error::StoreError;
+use crate::foreign::{Accepted, Appended, Conflict, Known};
+use crate::node::Node;
 use crate::null::NullStore;
+use crate::postgres::PostgresStore;
 use crate::sqlite::SqliteStore;
+use crate::transfer::Transfer;
 use crate::url::Url;
 
 /// The segment that claims a store.
@@ -20,15 +27,47 @@ pub struct SegmentIdentity {
     pub path: String,
     /// The boot in which it was made; a segment in memory does not outlive it.
     pub boot_id: String,
+    /// The machine that it is on.
+    pub node: Node,
+    /// The device of the folder that it is in: who sees another one under that path sees another folder. 0: not known.
+    pub device: u64,
 }
 
-/// What a claim gives: both stand in the segment's header from then on.
+impl SegmentIdentity {
+    /// The segment `uuid` of this machine, at `path`, made in the boot `boot_id`.
+    #[must_use]
+    pub fn here(uuid: [u8; 16], path: &Path, boot_id: String) -> Self {
+        let (node, device) = (Node::this(), device_of(path));
+        Self { uuid, path: path.display().to_string(), boot_id, node, device }
+    }
+}
+
+/// The device of the folder that `path` is in; 0 when there is no such folder.
+#[must_use]
+pub fn device_of(path: &Path) -> u64 {
+    path.parent().and_then(|folder| folder.metadata().ok()).map_or(0, |folder| folder.dev())
+}
+
+/// What a claim gives: it stands in the segment from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The store's epoch, one more than before; part of every writer id.
     pub epoch: u64,
     /// The store's identity.
     pub store_id: [u8; 16],
+    /// The number of the store's last batch: the first that the segment has seen.
+    pub batch: u64,
+}
+
+/// What a take-over did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Who owned the store, and is refused from now on.
+    pub fenced: Option<Owner>,
+    /// The store's epoch now.
+    pub epoch: u64,
+    /// The number of the store's last batch.
+    pub batch: u64,
 }
 
 /// The segment that a store belongs to.
@@ -40,8 +79,19 @@ pub struct Owner {
     pub path: String,
     /// The boot in which it was made.
     pub boot_id: String,
+    /// The machine that it is on; none in stores that were claimed before this was kept.
+    pub node: Option<Node>,
+    /// The device of the folder that it is in; 0: not known.
+    pub device: u64,
     /// The epoch of its claim.
     pub epoch: u64,
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "segment {} at {}", hex(&self.uuid), self.path)?;
+        self.node.as_ref().map_or(Ok(()), |node| write!(f, " on host {}", node.host))
+    }
 }
 
 /// What one transaction writes.
@@ -51,6 +101,8 @@ pub struct Batch {
     pub tables: Vec<TableBatch>,
     /// Marks of id allocators and counters; alone they are a batch too.
     pub marks: Vec<Mark>,
+    /// The highest number of a batch that the segment has seen: a store that has a lower one was rolled back.
+    pub seen: u64,
 }
 
 /// What a [`Mark`] belongs to.
@@ -83,6 +135,11 @@ pub struct TableBatch {
     pub rows: Vec<Row>,
     /// The table's version floor; it is only ever raised.
     pub floor: u64,
+    /// For each of `rows`, what the segment last stored of its key; that of the key's first row is compared with what
+    /// the database holds. Rows beyond its end are [`Known::Anything`].
+    pub known: Vec<Known>,
+    /// What somebody else left in the database and may be replaced: noted and decided before.
+    pub accepted: Vec<Accepted>,
 }
 
 /// How many rows a table has.
@@ -110,7 +167,7 @@ pub struct HistoryRow {
 /// Every method that writes does so in one transaction. After an error nothing of it is written, or, when the
 /// outcome of the commit itself is unknown, all of it or nothing; [`append`](Store::append) is idempotent, so the
 /// same batch is simply sent again.
-pub trait Store: Send {
+pub trait Store: Transfer + Send {
     /// The normalised url, for instance `sqlite:/absolute/path`.
     fn url(&self) -> String;
 
@@ -144,16 +201,26 @@ pub trait Store: Send {
         catalogue: &Catalogue,
     ) -> Result<Claim, StoreError>;
 
-    /// Attaches a steward of a segment that has claimed the store: checks owner and epoch and remembers them
-    /// and the catalogue for [`append`](Store::append).
+    /// Fences off whoever owns the store: raises the epoch by one and leaves the store without an owner, for the
+    /// next claim. Nothing else is changed.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] when the store belongs to another segment or epoch, [`StoreError::Unclaimed`] when
-    /// to nobody; any error of the database.
+    /// [`StoreError::EpochsSpent`]; any error of the database.
+    fn take_over(&mut self) -> Result<TakenOver, StoreError>;
+
+    /// Attaches a steward of a segment that has claimed the store: checks owner and epoch and remembers them
+    /// and the catalogue for [`append`](Store::append). `seen` is the highest number of a batch that the segment has
+    /// seen.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the store belongs to another segment or epoch, or was taken over;
+    /// [`StoreError::Unclaimed`] when nobody ever claimed it; [`StoreError::RolledBack`] when its last batch is before
+    /// `seen`; any error of the database.
     fn join(
         &mut self,
         segment_uuid: [u8; 16],
         epoch: u64,
+        seen: u64,
         catalogue: &Catalogue,
     ) -> Result<(), StoreError>;
 
@@ -169,13 +236,27 @@ pub trait Store: Send {
         sink: &mut dyn FnMut(Row) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError>;
 
-    /// Writes a batch in one transaction, in which owner and epoch are checked. Rows that are there already
-    /// are recognised and not written again.
+    /// Writes a batch in one transaction, in which owner and epoch are checked, and raises the store's batch number.
+    /// Rows that are there already are recognised and not written again.
+    ///
+    /// Before a table's rows are written, the current row of each of their keys is compared with what the segment
+    /// last stored (`known`). A row is as expected when its hash is that of its columns and its version is the known
+    /// one, or a later one up to that of the batch by a writer of this epoch (an earlier try, whose outcome was unknown);
+    /// none is there when the segment stored none, or when the batch has a deletion of the key. Anything else is a
+    /// foreign change: unless it is among `accepted`, nothing of that table is written (its floor neither), both states
+    /// are noted in `commonhold_conflicts`, once, and it is in the answer. The other tables and the marks are written.
+    /// What is accepted is replaced, whatever its version.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`]; [`StoreError::Conflict`] when a version is there with another state; any error of
-    /// the database. See the trait for what is then written.
-    fn append(&mut self, batch: &Batch) -> Result<(), StoreError>;
+    /// [`StoreError::Fenced`]; [`StoreError::RolledBack`]; [`StoreError::Conflict`] when a version is there with
+    /// another state; any error of the database. See the trait for what is then written.
+    fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError>;
+
+    /// The foreign changes that were noted, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn conflicts(&mut self) -> Result<Vec<Conflict>, StoreError>;
 
     /// The marks of every id allocator and counter, in the order of kind and name.
     ///
@@ -221,13 +302,14 @@ pub trait Store: Send {
 }
 
 /// Opens the store at `url`, making it if it is not there: `sqlite:PATH` (with `?synchronous=full`, the default, or
-/// `?synchronous=normal`) or `none`.
+/// `?synchronous=normal`), `postgres://USER@HOST/DATABASE` (`docs/postgres.md` gives its parameters) or `none`.
 ///
 /// # Errors
 /// [`StoreError`] when `url` is none, or the database cannot be opened or is not one.
 pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
     Ok(match Url::parse(url)? {
         Url::Sqlite(target) => Box::new(SqliteStore::open(target)?),
+        Url::Postgres(target) => Box::new(PostgresStore::open(*target)?),
         Url::None => Box::new(NullStore::default()),
     })
 }
@@ -239,6 +321,7 @@ pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
 pub fn open_read_only(url: &str) -> Result<Box<dyn Store>, StoreError> {
     Ok(match Url::parse(url)? {
         Url::Sqlite(target) => Box::new(SqliteStore::open_read_only(target)?),
+        Url::Postgres(target) => Box::new(PostgresStore::open_read_only(*target)?),
         Url::None => Box::new(NullStore::default()),
     })
 }

@@ -1,7 +1,11 @@
-//! Store urls: `sqlite:PATH[?synchronous=full|normal]` and `none`.
+//! Store urls: `sqlite:PATH[?synchronous=full|normal]`, `postgres://…` and `none`.
+
+pub(crate) mod password;
+pub(crate) mod postgres;
 
 use std::path::{Path, PathBuf};
 
+use self::postgres::{PostgresUrl, redact};
 use crate::error::StoreError;
 
 /// How often SQLite syncs its log.
@@ -24,14 +28,16 @@ pub(crate) struct SqliteUrl {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Url {
     Sqlite(SqliteUrl),
+    Postgres(Box<PostgresUrl>),
     None,
 }
 
 /// `url` with an absolute path and without parameters that are the default, so that two names of one store
-/// compare equal. Looks at the working directory, not at the file.
+/// compare equal. Looks at the working directory, not at the file. A password is not part of it; this process
+/// remembers it for the connections that it makes.
 ///
 /// # Errors
-/// [`StoreError::Url`], [`StoreError::NotYet`].
+/// [`StoreError::Url`].
 pub fn normalise(url: &str) -> Result<String, StoreError> {
     Url::parse(url).map(|url| url.to_string())
 }
@@ -41,10 +47,12 @@ impl Url {
         if url == "none" {
             return Ok(Self::None);
         }
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Err(StoreError::NotYet(url.to_owned()));
+        let bad = |why: &str| StoreError::Url { url: redact(url), why: why.to_owned() };
+        let schemes = ["postgres://", "postgresql://"];
+        if let Some(rest) = schemes.iter().find_map(|scheme| url.strip_prefix(scheme)) {
+            let target = PostgresUrl::parse(rest).map_err(|why| bad(&why))?;
+            return Ok(Self::Postgres(Box::new(target)));
         }
-        let bad = |why: &str| StoreError::Url { url: url.to_owned(), why: why.to_owned() };
         let rest = url.strip_prefix("sqlite:").ok_or_else(|| bad("unknown scheme"))?;
         let (path, parameter) = match rest.split_once('?') {
             Some((path, parameter)) => (path, Some(parameter)),
@@ -82,6 +90,7 @@ impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite(url) => url.fmt(f),
+            Self::Postgres(url) => url.fmt(f),
             Self::None => f.write_str("none"),
         }
     }
@@ -114,7 +123,51 @@ mod tests {
             let error = normalise(url).unwrap_err();
             assert!(matches!(error, StoreError::Url { .. }), "{url}: {error}");
         }
-        let error = normalise("postgres://localhost/x").unwrap_err();
-        assert!(error.to_string().contains("comes later"), "{error}");
+    }
+
+    #[test]
+    fn urls_of_servers_are_normalised() {
+        for (url, want) in [
+            ("postgres://u:w%40rd@Host:5432/d", "postgres://u@host/d"),
+            ("postgresql://u@h:6000/d?sslmode=prefer&schema=public", "postgres://u@h:6000/d"),
+            (
+                "postgres://u@a,b:6000/d?notify=ch%20x&synchronous_commit=off",
+                "postgres://u@a,b:6000/d?synchronous_commit=off&notify=ch%20x",
+            ),
+            ("postgres://u@[::1]:1/d?password=x", "postgres://u@[::1]:1/d"),
+            ("postgres://u:p@/d?host=/run/x&port=7", "postgres://u@/d?host=/run/x&port=7"),
+            (
+                "postgres://u@h/%C3%A4?sslmode=verify-full&sslrootcert=/c.pem&connect_timeout=3",
+                "postgres://u@h/%C3%A4?sslmode=verify-full&sslrootcert=/c.pem&connect_timeout=3",
+            ),
+            ("postgres://u@h", "postgres://u@h/u"),
+            ("postgres://u@/d", "postgres://u@/d?host=/var/run/postgresql"),
+        ] {
+            let once = normalise(url).unwrap();
+            assert_eq!(once, want);
+            assert_eq!(normalise(&once).unwrap(), once, "normalising twice changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_refused_is_shown_without_its_password() {
+        for (url, want) in [
+            ("postgres://u:secret@h:x/d", "port"),
+            ("postgres://u:secret@h/d?sslmode=verify-ca", "verify-full"),
+            ("postgres://u:sec/ret@h/d", "port"),
+            ("postgres://u:secret?@h/d", "port"),
+            ("postgres://u:%zzsecret@h/d", "hexadecimal"),
+            ("postgres://u@h/d?password=secret&what=1", "`what`"),
+            ("postgres://u@h/d?what=1&password=secret", "`what`"),
+            ("postgres://u:secret@h/d?schema=", "schema"),
+            ("postgres://u:secret@h/d?sslrootcert=/x", "verify-full"),
+            ("postgres://u:secret@h/d?statement_timeout=5", "100 to"),
+        ] {
+            let error = normalise(url).unwrap_err().to_string();
+            assert!(error.contains(want), "{url}: {error}");
+            let word = ["secret", "sec/", "ret@"].iter().find(|part| error.contains(**part));
+            assert_eq!(word, None, "{error}");
+            assert_eq!(error.lines().count(), 1);
+        }
     }
 }

@@ -1,14 +1,14 @@
-//! The conformance suite of `Store`, run on SQLite. A backend that is added later implements [`suite::Backend`]
-//! and runs the same cases.
+//! The conformance suite of `Store`, run on every database: each implements [`suite::Backend`].
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod suite;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use commonhold_store::{Store, open, open_read_only};
-use suite::Backend;
+use commonhold_testing::postgres::Database;
+use suite::{Backend, Types};
 
 /// A SQLite file in a folder of its own.
 struct Sqlite {
@@ -26,7 +26,19 @@ impl Sqlite {
     }
 }
 
+/// Whether a script of the repository is content, and what it prints.
+fn python(script: &str, arguments: &[&Path]) -> (bool, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts").join(script);
+    let output = Command::new("python3").arg(script).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors, "", "the script must not break");
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
 impl Backend for Sqlite {
+    const TYPES: Types =
+        Types { integer: "INTEGER", real: "REAL", no: "0", yes: "1", loose: true, two: "" };
+
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
@@ -44,26 +56,69 @@ impl Backend for Sqlite {
     }
 
     fn script(&self) -> (bool, String) {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/verify_history.py");
-        let output = Command::new("python3").arg(script).arg(self.path()).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(errors, "", "the script must not break");
-        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+        python("verify_history.py", &[&self.path()])
     }
 }
 
-macro_rules! on_sqlite {
+/// A database of a PostgreSQL server.
+struct Postgres(Database);
+
+impl Backend for Postgres {
+    const TYPES: Types = Types {
+        integer: "bigint",
+        real: "double precision",
+        no: "false",
+        yes: "true",
+        loose: false,
+        two: "ALTER TABLE accounts_history DROP CONSTRAINT accounts_history__position_key;",
+    };
+
+    fn new() -> Self {
+        Self(Database::new())
+    }
+
+    fn open(&self) -> Box<dyn Store> {
+        open(&self.0.url()).unwrap()
+    }
+
+    fn open_read_only(&self) -> Box<dyn Store> {
+        open_read_only(&self.0.url()).unwrap()
+    }
+
+    fn execute(&self, sql: &str) {
+        self.0.sql(sql);
+    }
+
+    fn script(&self) -> (bool, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, copy) = (self.0.url(), folder.path().join("copy.db"));
+        assert!(python("postgres_to_sqlite.py", &[Path::new(&url), &copy]).0);
+        python("verify_history.py", &[&copy])
+    }
+}
+
+macro_rules! on_every_database {
     ($($module:ident: $($case:ident),+;)+) => {
-        $(mod $module {
-            $(#[test]
-            fn $case() {
-                crate::suite::$module::$case::<crate::Sqlite>();
+        mod sqlite {
+            $(mod $module {
+                $(#[test]
+                fn $case() {
+                    crate::suite::$module::$case::<crate::Sqlite>();
+                })+
             })+
-        })+
+        }
+        mod postgres {
+            $(mod $module {
+                $(#[test]
+                fn $case() {
+                    crate::suite::$module::$case::<crate::Postgres>();
+                })+
+            })+
+        }
     };
 }
 
-on_sqlite! {
+on_every_database! {
     protocol:
         a_claim_raises_the_epoch_and_joins_are_checked,
         an_owner_that_was_replaced_is_fenced_out,
@@ -88,6 +143,22 @@ on_sqlite! {
         ids_only_rise_and_counters_are_set,
         marks_stay_when_the_owner_changes,
         a_mark_that_is_no_number_is_named;
+    owner:
+        the_owner_says_its_machine,
+        a_take_over_fences_the_owner_off,
+        batches_are_numbered,
+        a_store_that_was_rolled_back_is_refused;
+    foreign:
+        a_changed_row_stops_its_table_and_is_kept,
+        every_kind_of_change_is_met,
+        an_older_row_that_is_sound_is_met_too,
+        the_other_tables_and_the_marks_go_on,
+        what_is_accepted_is_replaced,
+        what_was_changed_once_more_is_met_once_more,
+        an_earlier_try_is_not_foreign,
+        an_adopted_deletion_is_noted,
+        what_both_deleted_is_deleted,
+        every_type_is_kept_as_json;
     audit:
         a_sound_store_has_no_findings,
         every_changed_column_is_found_and_named,
@@ -102,4 +173,30 @@ on_sqlite! {
         wrong_rows_with_right_links_are_found,
         latest_tables_are_audited_too,
         a_missing_table_is_a_finding;
+}
+
+macro_rules! between {
+    ($($pair:ident: $from:ty => $to:ty;)+) => {
+        $(mod $pair {
+            between!(@cases $from, $to:
+                a_copy_holds_everything,
+                a_copy_that_was_broken_off_goes_on,
+                of_two_copies_at_once_the_first_is_fenced_off,
+                only_an_empty_store_is_a_target,
+                what_is_no_copy_is_found);
+        })+
+    };
+    (@cases $from:ty, $to:ty: $($case:ident),+) => {
+        $(#[test]
+        fn $case() {
+            crate::suite::transfer::$case::<$from, $to>();
+        })+
+    };
+}
+
+between! {
+    from_sqlite_to_sqlite: crate::Sqlite => crate::Sqlite;
+    from_sqlite_to_postgres: crate::Sqlite => crate::Postgres;
+    from_postgres_to_sqlite: crate::Postgres => crate::Sqlite;
+    from_postgres_to_postgres: crate::Postgres => crate::Postgres;
 }

@@ -8,7 +8,9 @@ use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::{Row, WriterId};
 use commonhold_core::schema::Schema;
-use commonhold_store::{Batch, SegmentIdentity, StoreError, TableBatch, open, open_read_only};
+use commonhold_store::{
+    Batch, Node, SegmentIdentity, StoreError, TableBatch, open, open_read_only,
+};
 use rusqlite::Connection;
 
 fn folder() -> (tempfile::TempDir, PathBuf, String) {
@@ -25,7 +27,13 @@ fn catalogue() -> Catalogue {
 }
 
 fn segment() -> SegmentIdentity {
-    SegmentIdentity { uuid: [3; 16], path: "/dev/shm/s".to_owned(), boot_id: "b".to_owned() }
+    SegmentIdentity {
+        uuid: [3; 16],
+        path: "/dev/shm/s".to_owned(),
+        boot_id: "b".to_owned(),
+        node: Node::this(),
+        device: 0,
+    }
 }
 
 /// Version `version` of `key`, the writer's commit number `sequence`.
@@ -45,7 +53,8 @@ fn row(key: &str, version: u64, sequence: u64) -> Row {
 }
 
 fn batch(rows: &[Row]) -> Batch {
-    let tables = vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }];
+    let tables =
+        vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0, ..TableBatch::default() }];
     Batch { tables, ..Batch::default() }
 }
 
@@ -242,7 +251,7 @@ fn a_damaged_meta_table_is_said_to_be() {
         execute(&path, &format!("UPDATE commonhold_meta SET value = '?' WHERE key = '{key}'"));
         let error = match key {
             "catalogue" => store.catalogue().map(|_| ()),
-            _ => store.append(&batch(&[row("a", 1, 1)])),
+            _ => store.append(&batch(&[row("a", 1, 1)])).map(|_| ()),
         };
         let error = error.unwrap_err();
         assert!(matches!(&error, StoreError::Corrupt { why, .. } if why.contains(key)), "{error}");

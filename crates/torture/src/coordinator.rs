@@ -124,14 +124,21 @@ fn run_database(
     folder: &TempDir,
     progress: &dyn Fn(&str),
 ) -> Result<Report, TortureError> {
-    let path = folder.path().join("peer.db");
-    peers::create_database(&path, options)?;
-    let (arena, ended) = processes(options, &path.display().to_string(), progress)?;
-    let (value, sequential) = peers::database_state(&path)?;
+    let on_postgres = options.store.as_deref().filter(|url| peers::postgres::is_meant(url));
+    let (store, (arena, ended), (value, sequential)) = if let Some(url) = on_postgres {
+        let table = peers::postgres::Table::create(url, options)?;
+        let ran = processes_in(options, table.target(), Some(table.environment()), progress)?;
+        (commonhold::store::normalise(url)?, ran, table.state()?)
+    } else {
+        let path = folder.path().join("peer.db");
+        peers::create_database(&path, options)?;
+        let ran = processes(options, &path.display().to_string(), progress)?;
+        (format!("sqlite:{}", path.display()), ran, peers::database_state(&path)?)
+    };
     let claims = judge::claims(&arena, options);
     let mut report = judge::report(options, &claims, &ended, value, None);
     report.versions_sequential = Some(sequential && report.lost == 0);
-    report.store = format!("sqlite:{}", path.display());
+    report.store = store;
     report.store_rows = Some(options.keys.into());
     report.ok = report.holds();
     Ok(report)
@@ -159,6 +166,16 @@ pub(crate) fn processes(
     target: &str,
     progress: &dyn Fn(&str),
 ) -> Result<(Arena, Ended), TortureError> {
+    processes_in(options, target, None, progress)
+}
+
+/// The same, with a variable of their environment.
+fn processes_in(
+    options: &Options,
+    target: &str,
+    variable: Option<(&str, &str)>,
+    progress: &dyn Fn(&str),
+) -> Result<(Arena, Ended), TortureError> {
     let shape = options.shape();
     let id = commonhold_os::random::hex(&commonhold_os::random::uuid());
     let name = format!("commonhold-arena-{id}");
@@ -178,6 +195,7 @@ pub(crate) fn processes(
         };
         let mut command = Command::new(&exe);
         let command = command.args(task.to_args()).stdin(Stdio::null()).stdout(Stdio::null());
+        let command = command.envs(variable);
         let child = command.spawn().map_err(|e| {
             let what = format!("start process {index} (ulimit -u, ulimit -n)");
             TortureError::system(&what, e)

@@ -8,7 +8,7 @@
 //! | `cas` | the runtime's atomic update |
 //! | `naive` | seed 002's *before*: read the row from the database, compute, write it in a second statement |
 //! | `mutex` | a process-shared pthread mutex around a record in shared memory (the pessimistic way) |
-//! | `store` | one SQLite transaction |
+//! | `store` | one transaction of the database |
 //!
 //! **Who counts**: a worker counts an update as acknowledged after the call returned, in memory that the
 //! runtime does not own (arena.rs). **Kills** are `SIGKILL`s by a kernel timer that the victim armed at a
@@ -44,7 +44,7 @@ pub enum Mode {
     Naive,
     /// A process-shared mutex.
     Mutex,
-    /// One SQLite transaction each.
+    /// One transaction of the database each.
     Store,
 }
 

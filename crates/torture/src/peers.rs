@@ -1,5 +1,7 @@
 //! The other ways to update: what the runtime is measured against.
 
+pub(crate) mod postgres;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

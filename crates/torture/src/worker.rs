@@ -24,7 +24,7 @@ pub(crate) struct Task {
     pub(crate) index: u32,
     pub(crate) parent: u32,
     pub(crate) options: Options,
-    /// The segment's file, or the database of a peer.
+    /// The segment's file, or the database of a peer: a file with its path, or a table in PostgreSQL.
     pub(crate) target: String,
     /// To be killed after so many updates, so many nanoseconds later; (0, 0): not.
     pub(crate) victim: (u64, u64),
@@ -82,6 +82,11 @@ impl Task {
 }
 
 impl Task {
+    /// Whether its target is a table in PostgreSQL, not a file.
+    fn is_on_postgres(&self) -> bool {
+        !self.target.contains('/')
+    }
+
     /// The clock of its killer. Who waits for a guard most of the time would mostly be killed waiting: every other
     /// worker of a system is killed by the time that it computes.
     fn clock(&self) -> ClockId {
@@ -151,6 +156,8 @@ fn work(task: &Task, arena: &Arena) -> Result<(), TortureError> {
     match task.options.mode {
         Mode::Cas => cas(task, arena),
         Mode::Mutex => peers::mutex(task, arena),
+        Mode::Naive if task.is_on_postgres() => peers::postgres::naive(task, arena),
+        Mode::Store if task.is_on_postgres() => peers::postgres::store(task, arena),
         Mode::Naive => peers::naive(task, arena),
         Mode::Store => peers::store(task, arena),
     }

@@ -39,6 +39,8 @@ fn table(name: &str, records: u32, unstored_versions: u64) -> Table {
         unstored_records: 0,
         unstored_versions,
         version_floor: 0,
+        conflicts: 0,
+        stopped: false,
     }
 }
 
@@ -84,6 +86,7 @@ fn sample(seconds: u64, commits: u64) -> Sample {
         total_bytes: 5 << 20,
         store: "sqlite:/var/lib/shop.db".to_owned(),
         store_epoch: 1,
+        store_refused: false,
         lanes: 8,
         participants: Participants { limit: 64, alive: 3, dead: 1, unknown: 0, list },
         steward,

@@ -1,5 +1,6 @@
 //! Rows 7 and 8: commits that wait for the store, against what the store alone takes.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use commonhold::catalogue::{Catalogue, History, TableSpec};
@@ -18,7 +19,7 @@ use crate::worker::Job;
 use crate::{Effort, Outcome};
 
 /// Rows of one transaction of the limit.
-const BATCH: usize = 1000;
+pub(super) const BATCH: usize = 1000;
 
 /// Row 7.
 pub(crate) fn commits(effort: Effort, report: &mut Report) -> Outcome {
@@ -32,7 +33,9 @@ pub(crate) fn commits(effort: Effort, report: &mut Report) -> Outcome {
     for (name, history, job) in kinds {
         let (mut ours, mut limit, mut tail) = (Vec::new(), Vec::new(), 0.0);
         for _ in 0..effort.of(3, 1) {
-            limit.push(store_rate(history, effort.of(100, 20))?);
+            let folder = folder()?;
+            let url = format!("sqlite:{}", folder.path().join("limit.db").display());
+            limit.push(store_rate(&url, history, effort.of(100, 20))?);
             let round = crew.round(job, waiters, Duration::from_millis(effort.of(2000, 700)))?;
             ours.push(round.rate);
             tail = round.quantile(0.999);
@@ -70,21 +73,19 @@ fn rows(schema: &Schema, count: usize) -> Outcome<Vec<Row>> {
     (0..count).map(row).collect()
 }
 
-/// How many rows a second the store takes from a loop that does nothing else.
-fn store_rate(history: History, batches: usize) -> Outcome<f64> {
-    let folder = folder()?;
-    let mut store = open(&format!("sqlite:{}", folder.path().join("limit.db").display()))?;
+/// How many rows a second the empty store at `url` takes from a loop that does nothing else.
+pub(super) fn store_rate(url: &str, history: History, batches: usize) -> Outcome<f64> {
+    let mut store = open(url)?;
     let fields = ["value:i64", "rest:bytes(244)"].map(str::parse);
     let schema = Schema::new(fields.into_iter().collect::<Result<_, _>>()?)?;
     let mut spec = TableSpec::new(LATEST, schema.clone());
     spec.history = history;
-    let segment =
-        SegmentIdentity { uuid: [1; 16], path: "bench".to_owned(), boot_id: String::new() };
+    let segment = SegmentIdentity::here([1; 16], Path::new("bench"), String::new());
     store.claim(&segment, &Catalogue::new(16, 8, vec![spec])?)?;
     let all = rows(&schema, batches * BATCH)?;
     let batch = |rows: &[Row]| Batch {
-        tables: vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }],
-        marks: Vec::new(),
+        tables: vec![TableBatch { rows: rows.to_vec(), ..TableBatch::default() }],
+        ..Batch::default()
     };
     let made: Vec<Batch> = all.chunks(BATCH).map(batch).collect();
     let start = Instant::now();

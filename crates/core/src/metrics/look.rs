@@ -14,7 +14,7 @@ use crate::inspect::Phases;
 use crate::space::Space;
 
 /// What every segment counts without being asked: names and help.
-const BUILT_IN: [(&str, &str); 22] = [
+const BUILT_IN: [(&str, &str); 25] = [
     ("commonhold_commits_total", "Commits of all participants."),
     ("commonhold_lost_exchanges_total", "Commits that were tried again since another was first."),
     ("commonhold_room_waits_total", "Waits for a free cell or slot."),
@@ -30,6 +30,9 @@ const BUILT_IN: [(&str, &str); 22] = [
     ("commonhold_index_cells", "Cells of the table's index by phase."),
     ("commonhold_unstored_records", "Records whose last version the store has not."),
     ("commonhold_unstored_versions", "Versions that the store has not: the lag."),
+    ("commonhold_store_conflicts_total", "Rows that somebody else changed in the database."),
+    ("commonhold_store_stopped", "1 when nothing of the table is stored until somebody decides."),
+    ("commonhold_store_refused", "1 when the store belongs to another segment or was rolled back."),
     ("commonhold_guard_acquisitions_total", "Times that the guard was taken."),
     ("commonhold_guard_contention_total", "Times that somebody had to wait for the guard."),
     ("commonhold_guard_wait_seconds_total", "Time waited for the guard, all together."),
@@ -171,6 +174,7 @@ impl Space {
         let present = self.steward_state() != crate::flag::Doorbell::None;
         to.gauge("commonhold_steward_present", &[], f64::from(u8::from(present)));
         to.counter("commonhold_steward_terms_total", &[], terms);
+        to.gauge("commonhold_store_refused", &[], f64::from(u8::from(self.is_refused())));
         to.gauge("commonhold_segment_bytes", &[], self.layout().total as f64 * 8.0);
         let created = self.segment().header().created_at as f64 / 1e6;
         to.gauge("commonhold_segment_created_seconds", &[], created);
@@ -185,6 +189,8 @@ impl Space {
         let unstored = figures.unstored_versions + u64::from(figures.slots.retired);
         to.gauge("commonhold_unstored_records", &name, figures.unstored_records as f64);
         to.gauge("commonhold_unstored_versions", &name, unstored as f64);
+        to.counter("commonhold_store_conflicts_total", &name, figures.conflicts);
+        to.gauge("commonhold_store_stopped", &name, f64::from(u8::from(figures.stopped)));
         for (metric, phases) in [
             ("commonhold_slots", figures.slots),
             ("commonhold_cells", figures.cells),

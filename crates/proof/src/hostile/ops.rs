@@ -118,13 +118,14 @@ impl Visit<'_> {
         let Some(path) = self.database else { return forget(handle) };
         let mut store = commonhold::store::open(&format!("sqlite:{}", path.display()))?;
         let header = space.segment().header();
-        store.join(header.uuid, header.store_epoch, space.catalogue())?;
+        store.join(header.uuid, header.store_epoch, 0, space.catalogue())?;
         space.flag_all()?;
         let mut drained = collect(handle)?;
         let tables = drained.iter_mut().map(|d| TableBatch {
             table: d.table,
             rows: std::mem::take(&mut d.rows),
             floor: d.floor,
+            ..TableBatch::default()
         });
         store.append(&Batch { tables: tables.collect(), ..Batch::default() })?;
         for each in &drained {

@@ -208,8 +208,8 @@ fn read_only_disk(folder: &Path) -> Wrong {
     drains(&runtime, &full, &mut wrong);
     let header = runtime.space().segment().header();
     let mut reader = runtime.store().unwrap();
-    let joined = reader.join(header.uuid, header.store_epoch, runtime.catalogue());
-    let raised = TableBatch { table: 0, rows: Vec::new(), floor: 1 << 40 };
+    let joined = reader.join(header.uuid, header.store_epoch, 0, runtime.catalogue());
+    let raised = TableBatch { floor: 1 << 40, ..TableBatch::default() };
     let written =
         joined.and_then(|()| reader.append(&Batch { tables: vec![raised], ..Batch::default() }));
     match written {

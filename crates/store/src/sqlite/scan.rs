@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use commonhold_core::catalogue::History;
+use commonhold_core::catalogue::TableSpec;
 use commonhold_core::row::WriterId;
 use rusqlite::Connection;
 
-use crate::audit::{
-    Audit, ChainPass, Check, Expected, RowSource, Stored, TableAudit, current_alone, key_pass,
-};
+use crate::audit::{Audit, tables};
 use crate::error::StoreError;
+use crate::meta::Head;
 use crate::sqlite::connection::of;
 use crate::sqlite::meta;
 use crate::sqlite::plan::Plan;
 use crate::sqlite::read::Reader;
 use crate::store::RowCount;
+use crate::view::{Order, Reading, TableView};
 
 fn number(conn: &Connection, path: &str, sql: &str) -> Result<u64, StoreError> {
     let n: i64 = conn.query_row(sql, [], |row| row.get(0)).map_err(|e| of(path, e))?;
@@ -80,73 +80,75 @@ pub(super) fn highest_sequences(
 pub(super) fn audit(conn: &Connection, path: &str, store: String) -> Result<Audit, StoreError> {
     let catalogue = meta::catalogue(conn, path)?;
     let plans = catalogue.iter().flat_map(|c| &c.tables).map(Plan::new);
-    let tables = plans.map(|plan| audit_table(conn, path, &plan)).collect::<Result<_, _>>()?;
+    let audit = |plan: Plan| tables::audit(&View { conn, path, plan: &plan });
+    let tables = plans.map(audit).collect::<Result<_, _>>()?;
     Ok(Audit { store, epoch: meta::epoch(conn, path)?, tables })
 }
 
-fn audit_table(conn: &Connection, path: &str, plan: &Plan) -> Result<TableAudit, StoreError> {
-    let history = match plan.spec.history {
-        History::Full => "full",
-        History::Latest => "latest",
-    };
-    let mut audit = TableAudit::new(&plan.spec.name, history);
-    match plan.missing(conn, path) {
-        Ok(missing) if missing.is_empty() => {}
-        Ok(missing) => {
-            for table in missing {
-                audit.find(Check::Layout, format!("{table}: the table is missing"));
-            }
-            return Ok(audit);
-        }
-        Err(StoreError::SchemaDiffers { table, why, .. }) => {
-            audit.find(Check::Layout, format!("{table}: {why}"));
-            return Ok(audit);
-        }
-        Err(e) => return Err(e),
-    }
-    let fail = |e| of(path, e);
-    let mut select = conn.prepare(&plan.select).map_err(fail)?;
-    let mut current = Reader::new(select.query([]).map_err(fail)?, plan, path, false);
-    if !plan.full {
-        current_alone(&mut audit, &mut current)?;
-        return Ok(audit);
-    }
-    chain(conn, path, plan, &mut audit)?;
-    let sql = format!("{} ORDER BY \"key\", \"_version\"", plan.select_history);
-    let mut select = conn.prepare(&sql).map_err(fail)?;
-    let mut rows = Reader::new(select.query([]).map_err(fail)?, plan, path, true);
-    key_pass(&mut audit, &mut rows, &mut current)?;
-    Ok(audit)
+/// One table of the file.
+pub(super) struct View<'a> {
+    pub(super) conn: &'a Connection,
+    pub(super) path: &'a str,
+    pub(super) plan: &'a Plan,
 }
 
-/// The chain pass over one table.
-fn chain(
-    conn: &Connection,
-    path: &str,
-    plan: &Plan,
-    audit: &mut TableAudit,
-) -> Result<(), StoreError> {
-    let head = match meta::head(conn, path, &plan.count_key, &plan.link_key) {
-        Ok(head) => head.map(|h| Expected { count: h.count, link: h.link }),
-        Err(StoreError::Corrupt { .. }) => None,
-        Err(e) => return Err(e),
-    };
-    let order = if written_in_order(conn, path, plan)? {
-        "\"_rowid_\""
-    } else {
-        "\"_position\", \"_rowid_\""
-    };
-    let sql = format!("{} ORDER BY {order}", plan.select_history);
-    let mut select = conn.prepare(&sql).map_err(|e| of(path, e))?;
-    let rows = select.query([]).map_err(|e| of(path, e))?;
-    let mut rows = Reader::new(rows, plan, path, true);
-    let mut pass = ChainPass::new(audit, head);
-    let mut stored = Stored::default();
-    while rows.next(&mut stored)? {
-        pass.row(&stored);
+impl TableView for View<'_> {
+    fn path(&self) -> &str {
+        self.path
     }
-    pass.finish();
-    Ok(())
+
+    fn spec(&self) -> &TableSpec {
+        &self.plan.spec
+    }
+
+    fn missing(&self) -> Result<Vec<String>, StoreError> {
+        self.plan.missing(self.conn, self.path)
+    }
+
+    fn floor(&self) -> Result<u64, StoreError> {
+        meta::number(self.conn, self.path, &self.plan.floor_key)
+    }
+
+    fn head(&self) -> Result<Option<Head>, StoreError> {
+        meta::head(self.conn, self.path, &self.plan.count_key, &self.plan.link_key)
+    }
+
+    fn row_count(&self) -> Result<RowCount, StoreError> {
+        row_count(self.conn, self.path, self.plan)
+    }
+
+    fn read(&self, order: Order<'_>, with: Reading<'_>) -> Result<(), StoreError> {
+        let Self { conn, path, plan } = *self;
+        if order != Order::Current && !plan.full {
+            return Ok(());
+        }
+        let history = &plan.select_history;
+        let keys = "ORDER BY \"key\", \"_version\"";
+        let sql = match order {
+            Order::Current => plan.select.clone(),
+            Order::Keys => format!("{history} {keys}"),
+            Order::Of(_) => format!("{history} WHERE \"key\" = ?1 {keys}"),
+            Order::Behind(0) => format!("{history} ORDER BY {}", positions(conn, path, plan)?),
+            Order::Behind(_) => {
+                let order = positions(conn, path, plan)?;
+                format!("{history} WHERE \"_position\" > ?1 ORDER BY {order}")
+            }
+        };
+        let mut select = conn.prepare_cached(&sql).map_err(|e| of(path, e))?;
+        let rows = match order {
+            Order::Of(key) => select.query([key]),
+            Order::Behind(after @ 1..) => select.query([after.cast_signed()]),
+            _ => select.query([]),
+        };
+        let rows = rows.map_err(|e| of(path, e))?;
+        with(&mut Reader::new(rows, plan, path, order != Order::Current))
+    }
+}
+
+/// What gives `T_history` in the order of its positions.
+fn positions(conn: &Connection, path: &str, plan: &Plan) -> Result<&'static str, StoreError> {
+    let in_order = written_in_order(conn, path, plan)?;
+    Ok(if in_order { "\"_rowid_\"" } else { "\"_position\", \"_rowid_\"" })
 }
 
 /// Whether the rows lie in the file in the order of their positions, as they were written: then they need not be

@@ -5,16 +5,17 @@
 //! written in the same transaction as that version. Only what is new moves the chain. Then T gets one upsert or
 //! delete a key, whatever the number of versions: the last.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::collections::HashSet;
 
 use commonhold_core::row::Row;
-use commonhold_core::schema::Decoder;
-use commonhold_core::value::ValueRef;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use crate::chain::{Columns, write_clock, write_hex};
+use crate::chain::{Columns, write_hex};
+use crate::decode::Sql;
+use crate::encode::{bad_row, encode};
 use crate::error::StoreError;
+use crate::foreign::KeyRows;
 use crate::sqlite::connection::of;
 use crate::sqlite::meta::{self, Head};
 use crate::sqlite::plan::Plan;
@@ -48,51 +49,42 @@ impl Binder<'_, '_> {
         self.next
     }
 
-    fn null(&mut self) -> rusqlite::Result<()> {
-        self.columns.null();
+    fn put(&mut self, value: Sql<'_>) -> rusqlite::Result<()> {
+        self.columns.value(value);
         let place = self.place();
-        self.statement.raw_bind_parameter(place, rusqlite::types::Null)
-    }
-
-    fn integer(&mut self, v: i64) -> rusqlite::Result<()> {
-        self.columns.integer(v);
-        let place = self.place();
-        self.statement.raw_bind_parameter(place, v)
-    }
-
-    fn text(&mut self, v: &str) -> rusqlite::Result<()> {
-        self.columns.bytes(v.as_bytes());
-        let place = self.place();
-        self.statement.raw_bind_parameter(place, v)
-    }
-
-    fn value(&mut self, value: ValueRef<'_>) -> rusqlite::Result<()> {
-        match value {
-            ValueRef::I64(v) | ValueRef::Timestamp(v) => self.integer(v),
-            // A payload holds no u64 of 2^63 or more; `write_row` checks it.
-            ValueRef::U64(v) => self.integer(v.cast_signed()),
-            ValueRef::Bool(v) => self.integer(i64::from(v)),
-            ValueRef::Text(v) | ValueRef::Json(v) => self.text(v),
-            ValueRef::F64(v) => {
-                self.columns.real(v);
-                let place = self.place();
-                self.statement.raw_bind_parameter(place, v)
-            }
-            ValueRef::Bytes(v) => {
-                self.columns.bytes(v);
-                let place = self.place();
-                self.statement.raw_bind_parameter(place, v)
-            }
-        }
+        let value = match value {
+            Sql::Null => ValueRef::Null,
+            Sql::Integer(v) => ValueRef::Integer(v),
+            Sql::Real(v) => ValueRef::Real(v),
+            Sql::Text(v) => ValueRef::Text(v),
+            Sql::Blob(v) => ValueRef::Blob(v),
+        };
+        self.statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(value))
     }
 }
 
 impl TableWriter<'_> {
-    /// Writes one table's part of a batch.
-    pub(super) fn write(&mut self, batch: &TableBatch) -> Result<(), StoreError> {
+    /// Writes one table's part of a batch, which has `keys`.
+    pub(super) fn write(
+        &mut self,
+        batch: &TableBatch,
+        keys: &[KeyRows<'_>],
+    ) -> Result<(), StoreError> {
+        let accepted: HashSet<&str> = batch.accepted.iter().map(|a| a.key.as_str()).collect();
+        let replaced = |key: &str| accepted.contains(key);
+        self.remove(keys.iter().map(|k| k.key).filter(|key| replaced(key)))?;
         let new = if self.plan.full { Some(self.append_history(&batch.rows)?) } else { None };
-        self.write_current(&batch.rows, new.as_deref())?;
+        let is_new = |i: usize| new.as_ref().is_none_or(|n| n.get(i).copied().unwrap_or(true));
+        let last = keys.iter().filter(|k| is_new(k.last) || replaced(k.key));
+        self.write_current(last.filter_map(|k| batch.rows.get(k.last)))?;
         self.raise_floor(batch.floor)
+    }
+
+    /// Makes room for what replaces foreign changes, whatever their versions.
+    fn remove<'k>(&mut self, mut keys: impl Iterator<Item = &'k str>) -> Result<(), StoreError> {
+        let fail = |e| of(self.path, e);
+        let mut remove = self.conn.prepare_cached(&self.plan.remove).map_err(fail)?;
+        keys.try_for_each(|key| remove.execute([key]).map(|_| ()).map_err(fail))
     }
 
     /// Appends to `T_history` what is not there, and says of each row whether it was new.
@@ -123,8 +115,8 @@ impl TableWriter<'_> {
         let columns = &mut self.scratch.columns;
         let mut binder = Binder { statement: insert, columns, next };
         let mut bind_rest = || {
-            binder.integer(i64::from(row.deleted))?;
-            binder.integer(position.cast_signed())
+            binder.put(Sql::Integer(i64::from(row.deleted)))?;
+            binder.put(Sql::Integer(position.cast_signed()))
         };
         bind_rest().map_err(|e| of(self.path, e))?;
         let place = binder.place();
@@ -159,23 +151,12 @@ impl TableWriter<'_> {
         })
     }
 
-    /// Brings T to the last row of each key. `new` says which rows the history did not have.
-    fn write_current(&mut self, rows: &[Row], new: Option<&[bool]>) -> Result<(), StoreError> {
-        let mut last: HashMap<&str, usize> = HashMap::with_capacity(rows.len());
-        for (i, row) in rows.iter().enumerate() {
-            let earlier = last.insert(&row.key, i).and_then(|at| rows.get(at));
-            if earlier.is_some_and(|e| e.version >= row.version) {
-                return Err(self.bad_row(row, "its key's rows are not in ascending order"));
-            }
-        }
-        let is_new = |i: usize| new.is_none_or(|new| new.get(i).copied().unwrap_or(true));
-        let mut last: Vec<(&str, usize)> = last.into_iter().filter(|(_, i)| is_new(*i)).collect();
-        // In the order of the keys, so that neighbours share pages.
-        last.sort_unstable();
+    /// Brings T to `rows`, the last one of each key. They come in the order of the keys, so that neighbours share pages.
+    fn write_current<'r>(&mut self, rows: impl Iterator<Item = &'r Row>) -> Result<(), StoreError> {
         let fail = |e| of(self.path, e);
         let mut upsert = self.conn.prepare_cached(&self.plan.upsert).map_err(fail)?;
         let mut delete = self.conn.prepare_cached(&self.plan.delete).map_err(fail)?;
-        for row in last.into_iter().filter_map(|(_, i)| rows.get(i)) {
+        for row in rows {
             if row.deleted {
                 delete.execute(params![row.key, row.version.cast_signed()]).map_err(fail)?;
             } else {
@@ -200,70 +181,16 @@ impl TableWriter<'_> {
         statement: &mut CachedStatement<'_>,
         row: &Row,
     ) -> Result<usize, StoreError> {
-        if i64::try_from(row.version).is_err() || i64::try_from(row.sequence).is_err() {
-            return Err(self.bad_row(row, "its version or sequence is 2^63 or more"));
-        }
-        let fail = |e| of(self.path, e);
         let Scratch { columns, text } = &mut *self.scratch;
         columns.clear();
         let mut binder = Binder { statement, columns, next: 0 };
-        binder.text(&row.key).map_err(fail)?;
-        let fields = self.plan.spec.schema.fields();
-        let mut decoder = Decoder::new(&row.payload);
-        for field in fields {
-            if row.deleted {
-                binder.null().map_err(fail)?;
-                continue;
-            }
-            match decoder.value(field.ty) {
-                Ok(value) if value.check_range() => binder.value(value).map_err(fail)?,
-                Ok(_) => {
-                    return Err(self.bad_row(row, "a value that no database returns unchanged"));
-                }
-                Err(e) => return Err(self.bad_row(row, &e.to_string())),
-            }
-        }
-        if let Err(e) = decoder.finish() {
-            return Err(self.bad_row(row, &e.to_string()));
-        }
-        let mut bind_about = || {
-            binder.integer(row.version.cast_signed())?;
-            write_hex(text, &row.hash.to_be_bytes());
-            binder.text(text)?;
-            write_clock(text, &row.clock);
-            binder.text(text)?;
-            text.clear();
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{}", row.writer);
-            binder.text(text)?;
-            binder.integer(row.sequence.cast_signed())?;
-            binder.integer(row.committed_at)
-        };
-        bind_about().map_err(fail)?;
+        encode(row, &self.plan.spec, text, &mut |value| {
+            binder.put(value).map_err(|e| of(self.path, e))
+        })?;
         Ok(binder.next)
     }
 
-    fn bad_row(&self, row: &Row, why: &str) -> StoreError {
-        StoreError::BadRow {
-            table: self.plan.spec.name.clone(),
-            key: row.key.clone(),
-            version: row.version,
-            why: why.to_owned(),
-        }
-    }
-}
-
-/// The values that a database gives back as they were written.
-trait CheckRange {
-    fn check_range(&self) -> bool;
-}
-
-impl CheckRange for ValueRef<'_> {
-    fn check_range(&self) -> bool {
-        match self {
-            ValueRef::U64(v) => i64::try_from(*v).is_ok(),
-            ValueRef::F64(v) => v.is_finite() && v.to_bits() != (-0.0_f64).to_bits(),
-            _ => true,
-        }
+    pub(super) fn bad_row(&self, row: &Row, why: &str) -> StoreError {
+        bad_row(&self.plan.spec, row, why)
     }
 }

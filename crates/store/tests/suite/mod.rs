@@ -1,18 +1,35 @@
 //! What every store must do, written against `dyn Store`.
 
 pub(crate) mod audit;
+pub(crate) mod foreign;
 pub(crate) mod marks;
+pub(crate) mod owner;
 pub(crate) mod protocol;
+pub(crate) mod transfer;
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::{Row, WriterId};
 use commonhold_core::schema::Schema;
 use commonhold_core::value::Value;
-use commonhold_store::{Batch, Claim, SegmentIdentity, Store, TableBatch};
+use commonhold_store::{Batch, Claim, Node, SegmentIdentity, Store, TableBatch};
+
+/// How a database says things.
+pub(crate) struct Types {
+    pub(crate) integer: &'static str,
+    pub(crate) real: &'static str,
+    /// False and true.
+    pub(crate) no: &'static str,
+    pub(crate) yes: &'static str,
+    /// Whether a column takes values of other types.
+    pub(crate) loose: bool,
+    /// What must be said before two rows of `accounts_history` may have one position.
+    pub(crate) two: &'static str,
+}
 
 /// A database of its own for one test.
 pub(crate) trait Backend {
+    const TYPES: Types;
     fn new() -> Self;
     /// Opens the store, making it the first time.
     fn open(&self) -> Box<dyn Store>;
@@ -24,7 +41,13 @@ pub(crate) trait Backend {
 }
 
 pub(crate) fn segment(n: u8) -> SegmentIdentity {
-    SegmentIdentity { uuid: [n; 16], path: format!("/dev/shm/{n}"), boot_id: "boot".to_owned() }
+    SegmentIdentity {
+        uuid: [n; 16],
+        path: format!("/dev/shm/{n}"),
+        boot_id: "boot".to_owned(),
+        node: Node::this(),
+        device: 0,
+    }
 }
 
 pub(crate) fn schema(fields: &[&str]) -> Schema {
@@ -47,7 +70,8 @@ pub(crate) fn accounts() -> Catalogue {
 }
 
 pub(crate) fn batch(rows: &[Row]) -> Batch {
-    let tables = vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0 }];
+    let tables =
+        vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0, ..TableBatch::default() }];
     Batch { tables, ..Batch::default() }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn a_claim_raises_the_epoch_and_joins_are_checked<B: Backend>() {
     let mut store = backend.open();
     assert_eq!(store.owner(), Ok(None));
     assert_eq!(store.catalogue(), Ok(None));
-    let error = store.join([1; 16], 1, &accounts()).unwrap_err();
+    let error = store.join([1; 16], 1, 0, &accounts()).unwrap_err();
     assert!(matches!(error, StoreError::Unclaimed(_)), "{error}");
     let error = store.append(&Batch::default()).unwrap_err();
     assert!(matches!(error, StoreError::NotAttached(_)), "{error}");
@@ -33,10 +33,10 @@ pub(crate) fn a_claim_raises_the_epoch_and_joins_are_checked<B: Backend>() {
     assert_eq!((owner.uuid, owner.epoch), ([2; 16], 2));
     assert_eq!((owner.path.as_str(), owner.boot_id.as_str()), ("/dev/shm/2", "boot"));
     for (uuid, epoch) in [([1; 16], 1), ([1; 16], 2), ([2; 16], 1), ([2; 16], 3)] {
-        let error = other.join(uuid, epoch, &accounts()).unwrap_err();
+        let error = other.join(uuid, epoch, 0, &accounts()).unwrap_err();
         assert!(matches!(error, StoreError::Fenced { .. }), "{error}");
     }
-    other.join([2; 16], 2, &accounts()).unwrap();
+    other.join([2; 16], 2, 0, &accounts()).unwrap();
     other.append(&batch(&[Writer::new(&accounts(), 1).account("a", 1)])).unwrap();
     assert_sound(&backend);
 }
@@ -50,10 +50,11 @@ pub(crate) fn an_owner_that_was_replaced_is_fenced_out<B: Backend>() {
     for _ in 0..2 {
         // Also the second time, on a connection opened anew.
         let error = old.append(&batch(std::slice::from_ref(&row))).unwrap_err();
-        let StoreError::Fenced { owner_epoch, epoch, owner_path, .. } = &error else {
+        let StoreError::Fenced { owner_epoch, epoch, owner, .. } = &error else {
             panic!("{error}");
         };
-        assert_eq!((*owner_epoch, *epoch, owner_path.as_str()), (2, 1, "/dev/shm/2"));
+        assert_eq!((*owner_epoch, *epoch), (2, 1));
+        assert!(owner.contains("/dev/shm/2"), "{owner}");
     }
     assert_eq!(new.row_count(0), Ok(RowCount::default()), "nothing of it was written");
 }
@@ -137,7 +138,7 @@ pub(crate) fn rows_sent_again_are_recognised<B: Backend>() {
     store.append(&batch(&rows[1..4])).unwrap();
     store.append(&batch(&rows)).unwrap();
     let mut other = backend.open();
-    other.join([1; 16], 1, &accounts()).unwrap();
+    other.join([1; 16], 1, 0, &accounts()).unwrap();
     other.append(&batch(&rows)).unwrap();
     assert_eq!(other.row_count(0), Ok(RowCount { current: 2, history: 5 }));
     let versions: Vec<_> = load(other.as_mut(), 0).0.iter().map(|r| r.version).collect();
@@ -168,10 +169,16 @@ pub(crate) fn a_batch_is_written_whole_or_not_at_all<B: Backend>() {
     let mut writer = Writer::new(&two, 1);
     let good = writer.commit("k", 1, Some(&[Value::I64(1)]));
     let bad = Row { payload: vec![1, 2], ..good.clone() };
-    let part = |table, row: &Row| TableBatch { table, rows: vec![row.clone()], floor: 9 };
+    let part = |table, row: &Row| TableBatch {
+        table,
+        rows: vec![row.clone()],
+        floor: 9,
+        ..TableBatch::default()
+    };
     let both = |second: &Row| Batch {
         tables: vec![part(0, &good), part(1, second)],
         marks: vec![mark(MarkKind::Ids, "n", 7), mark(MarkKind::Counter, "n", 7)],
+        seen: 0,
     };
     let error = store.append(&both(&bad)).unwrap_err();
     assert!(matches!(error, StoreError::BadRow { .. }), "{error}");
@@ -228,7 +235,7 @@ pub(crate) fn the_floor_only_rises<B: Backend>() {
     let backend = B::new();
     let (mut store, ..) = claimed(&backend);
     for (floor, want) in [(0, 0), (7, 7), (3, 7), (0, 7), (8, 8)] {
-        let tables = vec![TableBatch { table: 0, rows: vec![], floor }];
+        let tables = vec![TableBatch { table: 0, rows: vec![], floor, ..TableBatch::default() }];
         store.append(&Batch { tables, ..Batch::default() }).unwrap();
         assert_eq!(load(backend.open().as_mut(), 0).1, want);
     }
@@ -302,9 +309,10 @@ pub(crate) fn a_table_keeps_its_history<B: Backend>() {
 pub(crate) fn a_schema_that_differs_is_refused_by_column<B: Backend>() {
     let backend = B::new();
     let (mut store, ..) = claimed(&backend);
+    let types = format!("`balance` is {}, not {}", B::TYPES.integer, B::TYPES.real);
     for (fields, want) in [
         (&["balance:i64"][..], "`_version`"),
-        (&["balance:f64", "name:text(20)"], "`balance` is INTEGER, not REAL"),
+        (&["balance:f64", "name:text(20)"], &types),
         (&["balance:i64", "nick:text(20)"], "`name`, not `nick`"),
         (&["balance:i64", "name:text(20)", "more:i64"], "`more`"),
     ] {

@@ -1,0 +1,208 @@
+//! What the store does not take: one table, because somebody else changed its rows in the database; or everything, because
+//! the store belongs to another segment or was rolled back. And the number of the last batch, by which the latter shows.
+//!
+//! A table's word:
+//!
+//! | from | to | by |
+//! | --- | --- | --- |
+//! | Goes | Stopped | the steward, who met a foreign change and is not to decide about it himself |
+//! | Stopped | Asked | anybody: adopt what is there, overwrite it, or try again |
+//! | Asked | Stopped | the steward: it was done or tried, and there is still a foreign change |
+//! | Stopped, Asked | Goes | the steward: all of it is stored |
+//!
+//! Who waits for durability looks at these words and fails at once. Commits go on in memory.
+
+use commonhold_segment::sync::Ordering;
+
+use crate::commit::Committed;
+use crate::error::{Error, UpdateError};
+use crate::handle::Handle;
+use crate::insert::Inserted;
+use crate::space::{Space, control};
+use crate::table::TableControl;
+
+/// What somebody wants done about a stopped table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// What stands in the database becomes the next version.
+    Adopt,
+    /// What stands in the segment replaces it.
+    Overwrite,
+    /// The row was mended by hand: look again.
+    Retry,
+}
+
+/// Whether a table is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It is.
+    Goes,
+    /// It is not, until somebody decides.
+    Stopped,
+    /// Somebody has decided, and the steward is at it.
+    Asked(Decision),
+}
+
+impl Stop {
+    fn from_bits(bits: u64) -> Self {
+        match bits {
+            1 => Self::Stopped,
+            2 => Self::Asked(Decision::Adopt),
+            3 => Self::Asked(Decision::Overwrite),
+            4 => Self::Asked(Decision::Retry),
+            _ => Self::Goes,
+        }
+    }
+
+    fn bits(self) -> u64 {
+        match self {
+            Self::Goes => 0,
+            Self::Stopped => 1,
+            Self::Asked(Decision::Adopt) => 2,
+            Self::Asked(Decision::Overwrite) => 3,
+            Self::Asked(Decision::Retry) => 4,
+        }
+    }
+}
+
+impl Space {
+    /// Whether the table is stored.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Corrupt`].
+    pub fn stop_of(&self, table: usize) -> Result<Stop, Error> {
+        // No model has a store, and every load is a state more.
+        if cfg!(feature = "loom") {
+            return Ok(Stop::Goes);
+        }
+        let word = self.table(table)?.control(TableControl::Stop)?;
+        Ok(Stop::from_bits(word.load(Ordering::SeqCst)))
+    }
+
+    /// For the steward: turns the table's word from `before`; false when somebody else turned it first.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Corrupt`].
+    pub fn turn_stop(&self, table: usize, before: Stop, after: Stop) -> Result<bool, Error> {
+        let word = self.table(table)?.control(TableControl::Stop)?;
+        let (before, after) = (before.bits(), after.bits());
+        let turned = word.compare_exchange(before, after, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(turned.is_ok())
+    }
+
+    /// Asks the steward to do `decision` about a stopped table; false when it is not stopped.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Corrupt`].
+    pub fn decide(&self, table: usize, decision: Decision) -> Result<bool, Error> {
+        let asked = self.turn_stop(table, Stop::Stopped, Stop::Asked(decision))?;
+        if asked {
+            self.hurry_steward()?;
+        }
+        Ok(asked)
+    }
+
+    pub(crate) fn is_stopped(&self, table: usize) -> bool {
+        self.stop_of(table).is_ok_and(|stop| stop == Stop::Stopped)
+    }
+
+    /// For the steward: counts foreign changes that he met in the table.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Corrupt`].
+    pub fn count_conflicts(&self, table: usize, count: u64) -> Result<(), Error> {
+        let word = self.table(table)?.control(TableControl::Conflicts)?;
+        word.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// For the steward: flags every slot of the table whose truth is `head ≠ persisted`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::Corrupt`].
+    pub fn flag_table(&self, table: usize) -> Result<(), Error> {
+        self.flag_behind(&self.table(table)?);
+        self.check_whole()
+    }
+
+    /// The highest number of a batch of the store that this segment has seen.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn seen_batch(&self) -> Result<u64, Error> {
+        Ok(self.control_line(control::BATCH)?.load(Ordering::SeqCst))
+    }
+
+    /// Notes that the store has batch `number`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn note_batch(&self, number: u64) -> Result<(), Error> {
+        self.control_line(control::BATCH)?.fetch_max(number, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// For the steward: says whether the store refuses this segment for good.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn set_refused(&self, refused: bool) -> Result<(), Error> {
+        self.control_line(control::REFUSED)?.store(u64::from(refused), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether the store refuses this segment for good.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        if cfg!(feature = "loom") {
+            return false; // as above
+        }
+        self.control_line(control::REFUSED).is_ok_and(|word| word.load(Ordering::SeqCst) != 0)
+    }
+
+    /// Fails when it is no use to wait until the store has `what`, of `table` if of one.
+    pub(crate) fn check_storable(
+        &self,
+        table: Option<usize>,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        if self.is_refused() || table.is_some_and(|table| self.is_stopped(table)) {
+            return Err(Error::NotStorable { what: what(), why: self.why_not_stored() });
+        }
+        Ok(())
+    }
+}
+
+impl Handle {
+    /// Makes `payload` the state of `key`, whatever it is now; nothing, its deletion. `None` when there was nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`]; [`Error::Full`]; [`Error::Fenced`] when the record belongs to a guard; [`Error::Corrupt`].
+    pub fn put(
+        &self,
+        table: usize,
+        key: &str,
+        payload: Option<&[u8]>,
+    ) -> Result<Option<Committed>, Error> {
+        let Some(payload) = payload else {
+            return match self.delete::<std::convert::Infallible>(table, key, |_| Ok(())) {
+                Err(UpdateError::Failed(Error::NotFound { .. })) => Ok(None),
+                deleted => Ok(Some(deleted?)),
+            };
+        };
+        loop {
+            let record = match self.insert(table, key, payload)? {
+                Inserted::Committed(committed) => return Ok(Some(committed)),
+                Inserted::Exists(record) => record,
+            };
+            let updated =
+                self.update_at::<std::convert::Infallible>(table, record, |_, next| {
+                    next.extend_from_slice(payload);
+                    Ok(())
+                })?;
+            if updated.is_some() {
+                return Ok(updated);
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! One connection: made, prepared, and waited for with a limit.
+//!
+//! The driver is asynchronous, so that statements can be sent one after the other without waiting for each answer, and
+//! so that no wait is endless: a server that neither answers nor closes would hold the steward for ever. Each connection
+//! has a runtime of its own on the thread that waits; with it the socket goes.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::timeout;
+use tokio_postgres::config::{SslMode as DriverSslMode, TargetSessionAttrs};
+use tokio_postgres::{Client, Config, Error, Row, Statement};
+
+use super::error::{of, of_connecting};
+use super::tls;
+use crate::error::StoreError;
+use crate::url::password;
+use crate::url::postgres::{PostgresUrl, SslMode};
+
+/// How long making a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a statement of a steward may take.
+const STATEMENT: Duration = Duration::from_secs(30);
+/// How much longer the answer may be under way.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a statement waits for a lock that another program holds.
+const LOCK: Duration = Duration::from_secs(10);
+/// How long a steward waits: he tries again anyhow, and what he waits for can be told only when he has given up.
+const STEWARD_LOCK: Duration = Duration::from_secs(1);
+/// How long a session may stop in the middle of a transaction before the server ends it.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long sent bytes may stay without an answer of the peer's kernel.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+/// The oldest server whose statements are known to be these.
+const OLDEST: i32 = 12;
+/// What the sessions of this runtime are called; only such are ended by a take-over.
+pub(super) const APPLICATION: &str = "commonhold";
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Reading, for as long as it takes.
+    Read,
+    /// Also writing.
+    Write,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+    client: Client,
+    path: String,
+    limit: Option<Duration>,
+    statements: Mutex<HashMap<String, Statement>>,
+    /// The server's process.
+    pub(super) pid: i32,
+}
+
+impl Connection {
+    /// Connects, and prepares the session.
+    pub(super) fn open(url: &PostgresUrl, purpose: Purpose) -> Result<Self, StoreError> {
+        let path = url.place();
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| StoreError::Database { path: path.clone(), why: e.to_string() })?;
+        let limit = url.connect_timeout.unwrap_or(CONNECT);
+        let client = run(&runtime, connect_to(url, &path))?;
+        let (runtime, statements) = (Some(runtime), Mutex::default());
+        let mut connection = Self { runtime, client, path, limit: Some(limit), statements, pid: 0 };
+        connection.prepare(url, purpose)?;
+        Ok(connection)
+    }
+
+    /// A statement, prepared once a connection.
+    pub(super) fn statement(&self, sql: &str) -> Result<Statement, StoreError> {
+        let kept = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        if let Some(statement) = kept {
+            return Ok(statement);
+        }
+        let statement = self.wait(self.client.prepare(sql))?;
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(statements.entry(sql.to_owned()).or_insert(statement).clone())
+    }
+
+    /// What statements are given to.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What messages name.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn prepare(&mut self, url: &PostgresUrl, purpose: Purpose) -> Result<(), StoreError> {
+        let schema = quoted(&url.schema);
+        let commit = if url.synchronous_commit { "on" } else { "off" };
+        // A plan is made for the arrays and the tables as they are: one that was made while a table was small would
+        // read all of it for ever.
+        let settings = format!(
+            "SET search_path = {schema}; SET synchronous_commit = {commit};
+             SET client_min_messages = warning; SET lock_timeout = {};
+             SET idle_in_transaction_session_timeout = {}; SET statement_timeout = 0;
+             SET cursor_tuple_fraction = 1; SET standard_conforming_strings = on;
+             SET plan_cache_mode = force_custom_plan",
+            LOCK.as_millis(),
+            if purpose == Purpose::Read { 0 } else { IDLE.as_millis() },
+        );
+        let about = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                        pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on',
+                        pg_backend_pid(), current_setting('server_encoding')";
+        self.wait(self.client.batch_execute(&settings))?;
+        let row = self.one(about, &[])?;
+        let path = self.path.clone();
+        let fail = |e: Error| of(&path, &e);
+        let number: i32 = row.try_get(0).map_err(fail)?;
+        if number / 10_000 < OLDEST {
+            let version = row.try_get(1).map_err(fail)?;
+            return Err(StoreError::TooOld { path, version });
+        }
+        let why = match (row.try_get(2).map_err(fail)?, row.try_get(3).map_err(fail)?) {
+            (true, _) => "it is a replica",
+            (_, true) => "default_transaction_read_only is on",
+            (false, false) => "",
+        };
+        if !why.is_empty() && purpose != Purpose::Read {
+            return Err(StoreError::Replica { path, why: why.to_owned() });
+        }
+        self.pid = row.try_get(4).map_err(fail)?;
+        let encoding: String = row.try_get(5).map_err(fail)?;
+        if encoding != "UTF8" {
+            return Err(StoreError::Encoding { path, encoding });
+        }
+        if purpose == Purpose::Read {
+            self.execute("SET default_transaction_read_only = on")?;
+        }
+        Ok(())
+    }
+
+    /// Takes the limit of making the connection away.
+    pub(super) fn unlimited(&mut self) {
+        self.limit = None;
+    }
+
+    /// Makes it a steward's: every statement has a limit.
+    pub(super) fn serve(&mut self, url: &PostgresUrl) -> Result<(), StoreError> {
+        let limit = url.statement_timeout.unwrap_or(STATEMENT);
+        let (statement, lock) = (limit.as_millis(), STEWARD_LOCK.as_millis());
+        self.execute(&format!("SET statement_timeout = {statement}; SET lock_timeout = {lock}"))?;
+        self.limit = Some(limit + ANSWER);
+        Ok(())
+    }
+
+    /// Waits for what the driver does, no longer than this connection's purpose allows.
+    pub(super) fn wait<T: Send>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, StoreError> {
+        let limited = async {
+            match self.limit {
+                None => work.await.map_err(|e| of(&self.path, &e)),
+                Some(limit) => match timeout(limit, work).await {
+                    Ok(result) => result.map_err(|e| of(&self.path, &e)),
+                    Err(_) => {
+                        let why = format!("nothing came for {} s", limit.as_secs());
+                        Err(StoreError::Slow { path: self.path.clone(), why })
+                    }
+                },
+            }
+        };
+        self.block(limited)
+    }
+
+    /// Runs a future on this connection's runtime.
+    pub(super) fn block<T: Send>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match &self.runtime {
+            Some(runtime) => run(runtime, work),
+            None => Err(StoreError::NotAttached(self.path.clone())),
+        }
+    }
+
+    /// The rows of a query.
+    pub(super) fn rows(&self, sql: &str, with: Parameters<'_>) -> Result<Vec<Row>, StoreError> {
+        self.wait(self.client.query(sql, with))
+    }
+
+    /// The only row of a query.
+    pub(super) fn one(&self, sql: &str, with: Parameters<'_>) -> Result<Row, StoreError> {
+        self.wait(self.client.query_one(sql, with))
+    }
+
+    /// Runs statements that give nothing.
+    pub(super) fn execute(&self, sql: &str) -> Result<(), StoreError> {
+        self.wait(self.client.batch_execute(sql))
+    }
+}
+
+/// The parameters of a statement.
+pub(super) type Parameters<'a> = &'a [&'a (dyn tokio_postgres::types::ToSql + Sync)];
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Also where waiting is forbidden, within another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Runs a future to its end, on another thread where this one belongs to a runtime already.
+fn run<T: Send>(
+    runtime: &Runtime,
+    work: impl Future<Output = Result<T, StoreError>> + Send,
+) -> Result<T, StoreError> {
+    if Handle::try_current().is_err() {
+        return runtime.block_on(work);
+    }
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| runtime.block_on(work));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A client, whose connection the runtime of this task serves.
+pub(super) async fn connect_to(url: &PostgresUrl, path: &str) -> Result<Client, StoreError> {
+    let mut failed = None;
+    // Each for itself: one that accepts and says nothing must not keep the next from being asked.
+    for host in &url.hosts {
+        match connect_to_host(url, host, path).await {
+            Ok(client) => return Ok(client),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let none = || StoreError::Unreachable { path: path.to_owned(), why: "no host".to_owned() };
+    Err(failed.unwrap_or_else(none))
+}
+
+async fn connect_to_host(
+    url: &PostgresUrl,
+    host: &(String, u16),
+    path: &str,
+) -> Result<Client, StoreError> {
+    let (config, limit) = (config(url, host, path)?, url.connect_timeout.unwrap_or(CONNECT));
+    let tls = tls::connector(url).map_err(|why| StoreError::Tls { path: path.to_owned(), why })?;
+    match timeout(limit, config.connect(tls)).await {
+        Ok(Ok((client, connection))) => {
+            // Its errors reach whoever waits for an answer.
+            tokio::spawn(connection);
+            Ok(client)
+        }
+        Ok(Err(e)) => Err(of_connecting(path, &e)),
+        Err(_) => {
+            let why = format!("no answer for {} s", limit.as_secs());
+            Err(StoreError::Unreachable { path: path.to_owned(), why })
+        }
+    }
+}
+
+fn config(
+    url: &PostgresUrl,
+    (host, port): &(String, u16),
+    path: &str,
+) -> Result<Config, StoreError> {
+    let mut config = Config::new();
+    config.user(&url.user).dbname(&url.database).host(host).port(*port);
+    let login = |why| StoreError::Login { path: path.to_owned(), why };
+    if let Some(password) = password::find(url).map_err(login)? {
+        config.password(password.reveal());
+    }
+    let sockets = url.hosts.iter().all(|(host, _)| host.starts_with('/'));
+    config.ssl_mode(match url.ssl_mode {
+        // As libpq does: nobody is between the ends of a socket.
+        _ if sockets => DriverSslMode::Disable,
+        SslMode::Disable => DriverSslMode::Disable,
+        SslMode::Prefer => DriverSslMode::Prefer,
+        SslMode::Require | SslMode::VerifyFull => DriverSslMode::Require,
+    });
+    // Of several the one that takes rows: a replica that was promoted, say.
+    if url.hosts.len() > 1 {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    let application = url.application_name.as_deref();
+    config.application_name(
+        application.map_or_else(|| APPLICATION.to_owned(), |name| format!("{APPLICATION} {name}")),
+    );
+    if let Some(options) = &url.options {
+        config.options(options);
+    }
+    config.connect_timeout(url.connect_timeout.unwrap_or(CONNECT));
+    config.keepalives_idle(UNACKNOWLEDGED).tcp_user_timeout(UNACKNOWLEDGED);
+    Ok(config)
+}
+
+/// A name as SQL writes it.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
