@@ -33,6 +33,17 @@ fn concepts_are_learned_and_shown() {
 }
 
 #[test]
+fn names_are_shown_in_one_line() {
+    let world = World::new();
+    let by = "otto\n\u{1b}[31mmaria";
+    let told = world.ok(&["concepts", "learn", "a\nb", "--level", "0.5", "--by", by]);
+    assert_eq!(told, "human.jsonc: a b 0.5\n");
+    let table = world.ok(&["concepts", "show"]);
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(!table.contains('\u{1b}') && table.contains("otto \\u{1b}[31mmaria"), "{table}");
+}
+
+#[test]
 fn maps_are_merged_once_or_often() {
     let world = World::new();
     for (file, name, level, by) in [
