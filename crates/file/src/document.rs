@@ -25,6 +25,8 @@ pub(crate) struct Invalid {
     pub(crate) line: usize,
     pub(crate) column: usize,
     pub(crate) why: String,
+    /// Whether the text may only lack its end.
+    pub(crate) ends_early: bool,
 }
 
 impl<'a> Document<'a> {
@@ -32,7 +34,8 @@ impl<'a> Document<'a> {
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, Invalid> {
         let text = std::str::from_utf8(text).map_err(|e| {
             let (line, column) = place(text.get(..e.valid_up_to()).unwrap_or_default());
-            Invalid { line, column, why: "not UTF-8".to_owned() }
+            let ends_early = e.error_len().is_none();
+            Invalid { line, column, why: "not UTF-8".to_owned(), ends_early }
         })?;
         let (mark, text) = match text.strip_prefix(BYTE_ORDER_MARK) {
             Some(rest) => (true, rest),
@@ -75,7 +78,7 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
 
 fn invalid(text: &str, fault: &Fault) -> Invalid {
     let (line, column) = place(text.as_bytes().get(..fault.at).unwrap_or_default());
-    Invalid { line, column, why: fault.why.to_string() }
+    Invalid { line, column, why: fault.why.to_string(), ends_early: fault.ends_early }
 }
 
 /// Line and column behind `before`, both from 1.

@@ -3,8 +3,8 @@
 //!
 //! **What moves**: a value that is another one is replaced where it stands. What is new in an object or array stands
 //! behind what was its last, on a line of its own if that one does. What is taken away goes with its comma, the comment
-//! behind it on the same line, and the line if nothing else is on it; comments on lines of their own stay. Arrays are
-//! compared from both ends; in between, element by element.
+//! behind it on the same line, and the line if nothing else is on it; comments on lines of their own stay. Elements that an
+//! array keeps in their order stay as they are written, wherever they move.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,6 +18,9 @@ mod style;
 use style::{Style, is_own_line, line_indent, line_start, same_line};
 
 type Map = serde_json::Map<String, Value>;
+
+/// So many pairs of elements of two arrays are compared at most.
+const COMPARED_MAX: usize = 1 << 16;
 
 /// Puts `text` in place of the bytes from `from` to `to`.
 #[derive(Debug)]
@@ -65,6 +68,70 @@ fn is(tree: &Tree<'_>, node: &Node, value: &Value) -> bool {
         }
         _ => tree.is_leaf(node, value),
     }
+}
+
+/// The places of elements that are the same in both, in the same order in both: as many as there are, if the arrays are
+/// not so long that finding them takes longer than writing the elements anew. Behind them both lengths.
+fn common(tree: &Tree<'_>, elements: &[Node], new: &[Value]) -> Vec<(usize, usize)> {
+    let same = |(node, value): &(&Node, &Value)| is(tree, node, value);
+    let before = elements.iter().zip(new).take_while(same).count();
+    let most = elements.len().min(new.len()) - before;
+    let behind = elements.iter().rev().zip(new.iter().rev()).take_while(same);
+    let behind = behind.take(most).count();
+    let (rows, columns) = (elements.len() - behind - before, new.len() - behind - before);
+    let mut pairs: Vec<_> = (0..before).map(|at| (at, at)).collect();
+    if rows.saturating_mul(columns) <= COMPARED_MAX {
+        let is_same = |row: usize, column: usize| {
+            let pair = elements.get(before + row).zip(new.get(before + column));
+            pair.is_some_and(|(node, value)| is(tree, node, value))
+        };
+        let found = longest_common(rows, columns, is_same);
+        pairs.extend(found.into_iter().map(|(row, column)| (before + row, before + column)));
+    }
+    pairs.extend((0..behind).rev().map(|at| (elements.len() - 1 - at, new.len() - 1 - at)));
+    pairs.push((elements.len(), new.len()));
+    pairs
+}
+
+/// The longest common subsequence of two sequences, by the lengths of those of their ends.
+fn longest_common(
+    rows: usize,
+    columns: usize,
+    same: impl Fn(usize, usize) -> bool,
+) -> Vec<(usize, usize)> {
+    if rows == 0 || columns == 0 {
+        return Vec::new();
+    }
+    let width = columns + 1;
+    let mut lengths = vec![0_u32; (rows + 1) * width];
+    let length = |lengths: &[u32], row: usize, column: usize| {
+        lengths.get(row * width + column).copied().unwrap_or(0)
+    };
+    for row in (0..rows).rev() {
+        for column in (0..columns).rev() {
+            let longest = if same(row, column) {
+                length(&lengths, row + 1, column + 1) + 1
+            } else {
+                length(&lengths, row + 1, column).max(length(&lengths, row, column + 1))
+            };
+            if let Some(place) = lengths.get_mut(row * width + column) {
+                *place = longest;
+            }
+        }
+    }
+    let (mut row, mut column, mut pairs) = (0, 0, Vec::new());
+    while row < rows && column < columns {
+        let here = length(&lengths, row, column);
+        if length(&lengths, row + 1, column) == here {
+            row += 1;
+        } else if length(&lengths, row, column + 1) == here {
+            column += 1;
+        } else {
+            pairs.push((row, column));
+            (row, column) = (row + 1, column + 1);
+        }
+    }
+    pairs
 }
 
 /// Whether an object has the names of a map, once each and in its order.
@@ -136,27 +203,33 @@ impl Editor<'_> {
         });
     }
 
+    /// Elements that are in both, in the same order, stay as they are written; between two of them the others are
+    /// changed one by one, and what is left of either side is taken away or put in.
     fn change_array(&mut self, array: &Node, new: &[Value]) {
-        let tree = self.tree;
-        let elements = tree.children(array);
-        if elements.len() == new.len() {
-            let pairs = elements.iter().zip(new);
-            return pairs.for_each(|(node, new)| self.change(node, new));
-        }
-        let same = |(node, new): &(&Node, &Value)| is(tree, node, new);
-        let before = elements.iter().zip(new).take_while(same).count();
-        let most = elements.len().min(new.len()) - before;
-        let behind = elements.iter().rev().zip(new.iter().rev()).take_while(same);
-        let behind = behind.take(most).count();
-        let (kept, wanted) = (elements.len() - behind, new.len() - behind);
-        for (node, new) in elements.iter().zip(new).take(kept.min(wanted)).skip(before) {
-            self.change(node, new);
-        }
+        let elements = self.tree.children(array);
         let spans: Vec<_> = elements.iter().map(|node| (node.start(), node.end())).collect();
-        let gone = (0..spans.len()).map(|at| at >= wanted && at < kept).collect();
-        let added: Vec<_> = new.iter().take(wanted).skip(kept).map(|v| (None, v.clone())).collect();
-        if behind > 0 && !added.is_empty() {
-            return self.insert(&spans, kept, &added);
+        let mut gone = vec![false; elements.len()];
+        let mut last = (0, 0);
+        let mut added = Vec::new();
+        for next in common(self.tree, elements, new) {
+            let (old, wanted) = (last.0..next.0, last.1..next.1);
+            for (at, value) in old.clone().zip(wanted.clone()) {
+                elements
+                    .get(at)
+                    .zip(new.get(value))
+                    .into_iter()
+                    .for_each(|(node, new)| self.change(node, new));
+            }
+            let kept = old.len().min(wanted.len());
+            gone.iter_mut().take(old.end).skip(old.start + kept).for_each(|gone| *gone = true);
+            let more = new.get(wanted.start + kept..wanted.end).unwrap_or_default();
+            let more: Vec<_> = more.iter().map(|value| (None, value.clone())).collect();
+            if next.0 < elements.len() && !more.is_empty() {
+                self.insert(&spans, next.0, &more);
+            } else {
+                added.extend(more);
+            }
+            last = (next.0 + 1, next.1 + 1);
         }
         let inside = (array.start() + 1, array.end() - 1);
         self.change_members(Members { inside, spans, gone, added });

@@ -11,7 +11,7 @@ use commonhold_os::OsError;
 pub enum LockError {
     /// Somebody has it, and patience is at its end.
     #[error(
-        "{} is held by {who}: {tries} tries in {} ms; wait longer, or end that process", lock.display(), waited.as_millis()
+        "{} is held by {who}: {tries} tries in {} ms; wait longer, or end what holds it", lock.display(), waited.as_millis()
     )]
     Held {
         /// The lock file.
@@ -42,7 +42,7 @@ pub enum LockError {
     System(#[from] OsError),
 }
 
-/// Why a shared file was not read or changed. Nothing was lost, and the file is what it was.
+/// Why a shared file was not read or changed. Nothing was lost, and but for [`FileError::Unmerged`] the file is what it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
@@ -78,8 +78,31 @@ pub enum FileError {
         /// What it is.
         what: &'static str,
     },
-    /// The file is larger than may be read.
-    #[error("{} has {bytes} bytes; at most {limit} are read", path.display())]
+    /// The file is empty and was not: somebody is writing it, or lost it.
+    #[error(
+        "{} is empty, and the version before the last update is {}: put that in its place, or remove both to begin anew", path.display(), backup.display()
+    )]
+    Emptied {
+        /// The file.
+        path: PathBuf,
+        /// The version before the last update.
+        backup: PathBuf,
+    },
+    /// Our change is in the file. It replaced the change that a program without the lock made in the same moment, and the
+    /// two could not be merged.
+    #[error(
+        "{} was changed, but a change that a program without the lock made in the same moment is not in it, but in {} ({why}): merge it by hand", path.display(), theirs.display()
+    )]
+    Unmerged {
+        /// The file, with our change.
+        path: PathBuf,
+        /// The other version.
+        theirs: PathBuf,
+        /// Why they were not merged.
+        why: String,
+    },
+    /// The file is, or would become, larger than may be read.
+    #[error("{} has or would have {bytes} bytes; at most {limit} may be read; nothing was written", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

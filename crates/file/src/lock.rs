@@ -22,10 +22,11 @@
 //!
 //! **Sources**: open(2) `O_TMPFILE`, link(2), fcntl(2) "Open file description locks", pidfd_open(2).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -175,7 +176,10 @@ impl FileLock {
     /// Makes a blank lock file and fills it in, unless one is there or somebody else is faster.
     fn create(path: &Path) -> Result<Option<Self>, LockError> {
         match LockFile::create_new(path, LOCK_MODE) {
-            Ok(file) => Self::claim(path, file),
+            Ok(file) => {
+                file.set_mode(LOCK_MODE)?;
+                Self::claim(path, file)
+            }
             Err(e) if e.is(Errno::EEXIST as i32) => Ok(None),
             Err(e) => Err(e.into()),
         }
@@ -206,7 +210,7 @@ impl FileLock {
         if !is_blank(&text) || !kernel.is_current() {
             return Ok(None);
         }
-        let owner = Owner::current()?;
+        let owner = Owner::current(true)?;
         let line = owner.line();
         let mut written = kernel.file().write_all_at(&line, 0);
         if text.len() > line.len() {
@@ -229,16 +233,18 @@ impl FileLock {
 
     /// Removes what the dead left: tokens of locks that were before this one, and temporary files of their owners.
     fn sweep(&self) {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let (tokens, temporaries) = (format!("{name}{TOKEN}"), format!(".{name}."));
+        let name = self.path.file_name().unwrap_or_default().as_bytes();
+        let (tokens, temporaries) = ([name, TOKEN.as_bytes()].concat(), hidden_prefix(&self.path));
         for entry in std::fs::read_dir(folder_of(&self.path)).into_iter().flatten().flatten() {
             let found = entry.file_name();
-            let Some(found) = found.to_str() else { continue };
-            let temporary = found.starts_with(&temporaries) && found.ends_with(TEMPORARY);
+            let found = found.as_bytes();
+            let temporary =
+                found.starts_with(&temporaries) && found.ends_with(TEMPORARY.as_bytes());
             if found.starts_with(&tokens) || temporary {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
+        sweep_unpublished(&self.path);
     }
 
     /// The lock file.
@@ -276,9 +282,10 @@ impl AsFd for FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         // In a forked child the lock is the parent's.
-        if self.is_held() {
-            // Left behind it would be stale, and somebody's to remove.
-            let _ = std::fs::remove_file(&self.path);
+        if self.is_held() && std::fs::remove_file(&self.path).is_err() {
+            // We live on: nobody could tell that it is stale.
+            self.owner.released = true;
+            let _ = self.kernel.file().write_all_at(&self.owner.line(), 0);
         }
     }
 }
@@ -287,9 +294,9 @@ impl Drop for FileLock {
 fn publish(path: &Path) -> Result<Option<(Owner, LockFile)>, LockError> {
     let (file, temporary) = unpublished(path)?;
     let made = (|| -> Result<_, OsError> {
-        let owner = Owner::current()?;
+        file.set_mode(LOCK_MODE)?;
         // On a file system without locks what is known of the owner's process has to do.
-        let _ = file.try_lock(0, Mode::Exclusive);
+        let owner = Owner::current(file.try_lock(0, Mode::Exclusive).unwrap_or(false))?;
         let written = file.file().write_all(&owner.line());
         written.map_err(|e| OsError::new("write", path, e))?;
         match file.publish() {
@@ -323,16 +330,17 @@ fn unpublished(path: &Path) -> Result<(LockFile, Option<PathBuf>), LockError> {
 /// Removes what was left by those who died before they had the lock. Who only slept for so long finds his file gone, and
 /// makes another one.
 fn sweep_unpublished(lock: &Path) {
-    let prefix = format!(".{}.", lock.file_name().unwrap_or_default().to_string_lossy());
-    remove_old(folder_of(lock), |name| name.starts_with(&prefix) && name.ends_with(UNPUBLISHED));
+    let prefix = hidden_prefix(lock);
+    let ours = |name: &[u8]| name.starts_with(&prefix) && name.ends_with(UNPUBLISHED.as_bytes());
+    remove_old(folder_of(lock), ours);
 }
 
 /// Removes the files of a folder with such a name that are older than a minute.
-pub(crate) fn remove_old(folder: &Path, is_ours: impl Fn(&str) -> bool) {
+pub(crate) fn remove_old(folder: &Path, is_ours: impl Fn(&[u8]) -> bool) {
     const OLD: Duration = Duration::from_secs(60);
     let old = |meta: std::fs::Metadata| meta.modified().ok()?.elapsed().ok();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let ours = entry.file_name().to_str().is_some_and(&is_ours);
+        let ours = is_ours(entry.file_name().as_bytes());
         if ours && entry.metadata().ok().and_then(old).is_some_and(|age| age > OLD) {
             let _ = std::fs::remove_file(entry.path());
         }
@@ -349,6 +357,10 @@ fn hidden(lock: &Path, nonce: &str, ending: &str) -> PathBuf {
     name.push(lock.file_name().unwrap_or_default());
     name.push(format!(".{nonce}{ending}"));
     lock.with_file_name(name)
+}
+
+fn hidden_prefix(lock: &Path) -> Vec<u8> {
+    [b".", lock.file_name().unwrap_or_default().as_bytes(), b"."].concat()
 }
 
 /// Judges the lock file `path`; `fills_in`: a blank one is to be filled in.
@@ -377,23 +389,25 @@ fn look(path: &Path, fills_in: bool) -> Result<Seen, LockError> {
     let Some(owner) = Owner::parse(&text) else {
         return match fills_in && is_blank(&text) && locked == Probe::Free {
             true => Ok(Seen::Blank),
-            false => judge_unreadable(path, &meta, locked, &text),
+            false => judge_unreadable(&meta, locked, &text),
         };
     };
     let who = owner.to_string();
     let nonce = owner.nonce.clone();
-    Ok(match (locked, owner.standing(locked == Probe::Free && is_local(path)?)) {
+    let free = locked == Probe::Free && owner.locked;
+    let before = meta.ctime() < seam::boot_time();
+    Ok(match (locked, owner.standing(free && is_local(path)?, before)) {
         (Probe::Free | Probe::Unsupported, Standing::Dead) => Seen::Stale { nonce, who },
-        // Another container of this machine: here the kernel's locks are true.
-        (Probe::Free, Standing::Unknown) if owner.is_of_this_boot() => Seen::Stale { nonce, who },
+        // Another container of this machine: its lock was this kernel's.
+        (_, Standing::Unknown) if free && owner.is_of_this_boot() => Seen::Stale { nonce, who },
         (_, Standing::Alive(pidfd)) => Seen::Held { who, pidfd },
         _ => Seen::Held { who, pidfd: None },
     })
 }
 
-/// File systems that one kernel alone has mounted: there a lock that it calls free had an owner who is dead, also when he
-/// names another boot (the last one, or a container's own).
-const LOCAL: [FsType; 6] = [
+/// File systems that one kernel alone has mounted: there a lock that it calls free is held by nobody. (A virtual machine may
+/// have a folder of them too; its locks stay in its own kernel, and its boot is another one.)
+pub(crate) const LOCAL: [FsType; 6] = [
     EXT4_SUPER_MAGIC,
     XFS_SUPER_MAGIC,
     BTRFS_SUPER_MAGIC,
@@ -416,7 +430,6 @@ fn is_blank(text: &[u8]) -> bool {
 /// A lock file without an owner: all that a loss of power leaves of one is an empty file, older than this boot. Anything
 /// else is another program's.
 fn judge_unreadable(
-    path: &Path,
     meta: &std::fs::Metadata,
     locked: Probe,
     text: &[u8],
@@ -425,7 +438,7 @@ fn judge_unreadable(
         let nonce = blank_nonce(meta);
         return Ok(Seen::Stale { nonce, who: "a process before the last start".to_owned() });
     }
-    let who = format!("{}, which is not a lock file of ours", path.display());
+    let who = "another program, which wrote no owner into it; remove it if none uses it".to_owned();
     Ok(Seen::Held { who, pidfd: None })
 }
 
@@ -436,10 +449,11 @@ fn blank_nonce(meta: &std::fs::Metadata) -> String {
 
 /// The token of the stale lock file `path`, which may be a token itself.
 fn token(path: &Path, nonce: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = path.file_name().unwrap_or_default().as_bytes();
     // One level of names, however often who takes over dies: a nonce is nobody else's.
-    let lock = name.split_once(TOKEN).map_or(&*name, |(lock, _)| lock);
-    path.with_file_name(format!("{lock}{TOKEN}{nonce}"))
+    let at = name.windows(TOKEN.len()).position(|part| part == TOKEN.as_bytes());
+    let lock = name.get(..at.unwrap_or(name.len())).unwrap_or_default();
+    path.with_file_name(OsStr::from_bytes(&[lock, TOKEN.as_bytes(), nonce.as_bytes()].concat()))
 }
 
 /// What the kernel says, and what tests put in its place: file systems without locks or with locks that lie, a boot.

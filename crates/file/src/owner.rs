@@ -36,6 +36,12 @@ pub struct Owner {
     pub nonce: String,
     /// The program, for people.
     pub program: String,
+    /// Whether it got the kernel's lock on the file: only then a free one says anything.
+    #[serde(default)]
+    pub locked: bool,
+    /// Whether it gave the lock up and could not remove the file.
+    #[serde(default)]
+    pub released: bool,
 }
 
 /// What is known of an owner without asking the kernel's locks.
@@ -86,8 +92,8 @@ impl Me {
 }
 
 impl Owner {
-    /// This process, taking a lock now.
-    pub(crate) fn current() -> Result<Self, OsError> {
+    /// This process, taking a lock now; `locked`: it has the kernel's.
+    pub(crate) fn current(locked: bool) -> Result<Self, OsError> {
         let me = Me::get()?;
         Ok(Self {
             pid: me.identity.pid,
@@ -100,6 +106,8 @@ impl Owner {
             taken_at: wall_micros(),
             nonce: hex(&uuid()),
             program: me.program.clone(),
+            locked,
+            released: false,
         })
     }
 
@@ -119,16 +127,26 @@ impl Owner {
         line
     }
 
-    /// What is known of him; `free`: the kernel calls his lock free, on a file system that no other machine has.
-    pub(crate) fn standing(&self, free: bool) -> Standing {
+    /// What is known of him. `free`: the kernel calls his lock free, and it would know, for he got it here; `before`: the
+    /// lock is older than this boot.
+    pub(crate) fn standing(&self, free: bool, before: bool) -> Standing {
         let Ok(me) = Me::get() else { return Standing::Unknown };
+        if self.released {
+            return Standing::Dead;
+        }
         if self.boot.is_empty() || me.boot.is_empty() {
-            return Standing::Unknown;
+            // In a sandbox that hides the boot's id.
+            return if free { Standing::Dead } else { Standing::Unknown };
         }
         if self.boot != me.boot {
+            // Another kernel may have the file system too, by way of this one.
             let same =
                 !self.machine.is_empty() && self.machine == me.machine && self.host == me.host;
-            return if free || same { Standing::Dead } else { Standing::Unknown };
+            return if same || free && before { Standing::Dead } else { Standing::Unknown };
+        }
+        if free {
+            // He may live, but what he held it by is closed.
+            return Standing::Dead;
         }
         let identity = Identity {
             pid: self.pid,

@@ -10,7 +10,9 @@ use std::borrow::Cow;
 use serde_json::{Map, Number, Value};
 
 /// Values within values, as deep as a text or a value may be.
-pub(crate) const DEPTH_MAX: usize = 500;
+///
+/// As deep as `serde_json` and others read by default.
+pub(crate) const DEPTH_MAX: usize = 127;
 
 /// A value in a text, or a name in an object.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +57,14 @@ pub(crate) struct Tree<'t> {
 pub(crate) struct Fault {
     pub(crate) at: usize,
     pub(crate) why: Cow<'static, str>,
+    /// Whether nothing is wrong but that the text has ended.
+    pub(crate) ends_early: bool,
+}
+
+impl Fault {
+    fn of(at: usize, why: Cow<'static, str>) -> Self {
+        Self { at, why, ends_early: false }
+    }
 }
 
 impl Node {
@@ -122,7 +132,7 @@ impl<'t> Tree<'t> {
             return Ok(Cow::Borrowed(written.get(1..written.len() - 1).unwrap_or_default()));
         }
         let said = serde_json::from_str(written).map(Cow::Owned);
-        said.map_err(|e| Fault { at: node.start() + e.column().saturating_sub(1), why: reason(&e) })
+        said.map_err(|e| Fault::of(node.start() + e.column().saturating_sub(1), reason(&e)))
     }
 
     /// A name in an object. Its escapes make sense, or there is no value.
@@ -140,7 +150,7 @@ impl<'t> Tree<'t> {
                 let written = self.written(node);
                 let why =
                     || format!("the number {written} is out of range or badly written").into();
-                Value::Number(written.parse().map_err(|_| Fault { at: node.start(), why: why() })?)
+                Value::Number(written.parse().map_err(|_| Fault::of(node.start(), why()))?)
             }
             Kind::Array { .. } => {
                 let values = self.children(node).iter().map(|node| self.value(node));
@@ -189,7 +199,12 @@ struct Parser<'t> {
 
 impl Parser<'_> {
     fn fault(&self, why: &'static str) -> Fault {
-        Fault { at: self.at, why: why.into() }
+        Fault { at: self.at, why: why.into(), ends_early: self.at >= self.bytes.len() }
+    }
+
+    /// A fault that more text might mend.
+    fn open_end(&self, why: &'static str) -> Fault {
+        Fault { ends_early: true, ..self.fault(why) }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -214,11 +229,11 @@ impl Parser<'_> {
     fn comment(&mut self) -> Result<(), Fault> {
         let rest = self.rest();
         self.at += if rest.starts_with(b"//") {
-            rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
+            rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len())
         } else if let Some(inside) = rest.strip_prefix(b"/*") {
             match inside.windows(2).position(|two| two == b"*/") {
                 Some(length) => length + 4,
-                None => return Err(self.fault("a comment without an end")),
+                None => return Err(self.open_end("a comment without an end")),
             }
         } else {
             return Err(self.fault("neither a value nor a comment"));
@@ -233,7 +248,7 @@ impl Parser<'_> {
             Some(b'"') => self.string()?,
             Some(b'{' | b'[') if depth == DEPTH_MAX => {
                 let why = format!("nested deeper than {DEPTH_MAX} levels, the greatest depth");
-                return Err(Fault { at: start, why: why.into() });
+                return Err(Fault::of(start, why.into()));
             }
             Some(b'{') => self.object(depth + 1)?,
             Some(b'[') => self.array(depth + 1)?,
@@ -261,6 +276,9 @@ impl Parser<'_> {
     fn word(&mut self, word: &[u8], kind: Kind) -> Result<Kind, Fault> {
         let goes_on =
             |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        if word.starts_with(self.rest()) && self.rest().len() < word.len() {
+            return Err(self.open_end("the text ends within a word"));
+        }
         if !self.rest().starts_with(word) || goes_on(self.rest().get(word.len())) {
             return Err(self.fault("a value was expected"));
         }
@@ -286,7 +304,7 @@ impl Parser<'_> {
                 Some(_) => {
                     return Err(self.fault("a control character in a string; write it as \\u…."));
                 }
-                None => return Err(self.fault("a string without an end")),
+                None => return Err(self.open_end("a string without an end")),
             }
         }
     }

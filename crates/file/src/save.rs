@@ -1,23 +1,29 @@
 //! Reading a file whole, and replacing it whole: temporary file, fsync, rename, fsync of the folder.
 //!
-//! **The rename** is an exchange of the new version and the old one where the file system can do it. So what was replaced
-//! is still in hand afterwards: it becomes the backup, and if it is not the version that was read, somebody changed the
-//! file in the last microseconds, and his change is merged instead of lost.
+//! **The rename** is an exchange of the new version and the old one where the file system can do it: the new version gets
+//! the name of the backup, and then the two change their names. So what was replaced is the backup in the same step, and
+//! if it is not the version that was read, somebody changed the file in the last microseconds, and his change is merged
+//! instead of lost.
 //!
-//! **Crash**: until the rename the file is the old one, from then on the new one, each whole; after the folder's fsync
-//! that holds of a loss of power too. Killed in between, a temporary file is left, which the next who saves removes.
+//! **Crash**: until the exchange the file is the old one, from then on the new one, each whole; after the folder's fsync
+//! that holds of a loss of power too. Killed before, a temporary file is left, which the next who takes the lock over
+//! removes; killed between the two renames, the backup is the version that nobody was told of.
 //!
-//! **What is kept**: mode, owner and group (as far as we may set them); extended attributes are not. A symbolic link
-//! stays: what it leads to is replaced. A file with several names would be torn apart, and is written as a new one with
-//! this name alone; the other names keep the old text. Who may not write a file may not replace it either.
+//! **What is kept**: mode, owner, group and access control list, as far as we may set them; other extended attributes
+//! are not. A symbolic link stays: what it leads to is replaced. A file with several names would be torn apart, and is
+//! written as a new one with this name alone; the other names keep the old text. Who may not write a file may not
+//! replace it either.
 //!
-//! **Sources**: renameat2(2), fsync(2), fchown(2).
+//! **Sources**: renameat2(2), fsync(2), fchown(2), acl(5); Linux 6.13 "multigrain timestamps".
+
+pub(crate) mod clock;
+mod rights;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use commonhold_os::OsError;
 use commonhold_os::lock::folder_of;
@@ -26,6 +32,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat2};
 use nix::unistd::{AccessFlags, faccessat, geteuid};
 
 use crate::error::FileError;
+
+pub(crate) use rights::Rights;
 
 /// Which version of a file was read: a change by anybody gives another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,22 +53,31 @@ pub(crate) struct Loaded {
     pub(crate) text: Vec<u8>,
     /// None: there is no such file yet.
     pub(crate) stamp: Option<Stamp>,
+    /// Who may do what with it.
+    pub(crate) rights: Option<Rights>,
+    /// Whether it may be changed in place without its stamp showing it: the clock of its file system has not ticked since.
+    pub(crate) racy: bool,
 }
 
 impl Loaded {
-    /// Whether it was changed in the last second and ends in the middle, or is empty.
-    pub(crate) fn is_torn(&self) -> bool {
-        let text = self.text.trim_ascii();
-        let begins = text.is_empty() || text.starts_with(b"{") || text.starts_with(b"[");
-        let ends = text.ends_with(b"}") || text.ends_with(b"]");
-        begins && !ends && self.stamp.is_some_and(|stamp| stamp.is_fresh())
+    fn none() -> Self {
+        Self { text: Vec::new(), stamp: None, rights: None, racy: false }
+    }
+
+    /// Whether it was changed in the last second.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.stamp.is_some_and(|stamp| stamp.age() < Duration::from_secs(2))
     }
 }
 
 impl Stamp {
-    fn is_fresh(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        now.cast_signed().abs_diff(self.modified.0) <= 1
+    /// Since its last change; nothing if that is to come.
+    fn age(&self) -> Duration {
+        let (seconds, nanos) = self.modified.max(self.changed);
+        let changed = u64::try_from(seconds).ok().and_then(|seconds| {
+            UNIX_EPOCH.checked_add(Duration::new(seconds, u32::try_from(nanos).unwrap_or(0)))
+        });
+        changed.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
     }
 
     fn of(meta: &std::fs::Metadata) -> Self {
@@ -76,13 +93,13 @@ impl Stamp {
     }
 
     /// Whether it is the same version under another name: a rename changes the time of the last change.
-    pub(crate) fn is_renamed(&self, other: &Self) -> bool {
+    fn is_renamed(&self, other: &Self) -> bool {
         Self { changed: other.changed, ..*self } == *other
     }
 
     /// The version that is there now.
-    pub(crate) fn now(path: &Path) -> Result<Option<Self>, OsError> {
-        match std::fs::metadata(path) {
+    fn now(path: &Path) -> Result<Option<Self>, OsError> {
+        match std::fs::symlink_metadata(path) {
             Ok(meta) => Ok(Some(Self::of(&meta))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(OsError::new("look at", path, e)),
@@ -90,10 +107,41 @@ impl Stamp {
     }
 }
 
+/// The version that a new one is to replace.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    stamp: Option<Stamp>,
+    /// What it holds, where its stamp may not show a change.
+    text: Option<Vec<u8>>,
+}
+
+impl Seen {
+    pub(crate) fn new(stamp: Option<Stamp>, racy: bool, text: &[u8]) -> Self {
+        Self { stamp, text: racy.then(|| text.to_owned()) }
+    }
+
+    /// Whether it is still there.
+    pub(crate) fn is_there(&self, path: &Path) -> Result<bool, OsError> {
+        Ok(Stamp::now(path)? == self.stamp && self.holds(path))
+    }
+
+    /// Whether `path` is it, under another name.
+    fn is_at(&self, path: &Path) -> Result<bool, OsError> {
+        let renamed = match (Stamp::now(path)?, &self.stamp) {
+            (Some(there), Some(seen)) => there.is_renamed(seen),
+            _ => false,
+        };
+        Ok(renamed && self.holds(path))
+    }
+
+    fn holds(&self, path: &Path) -> bool {
+        self.text.as_ref().is_none_or(|text| std::fs::read(path).is_ok_and(|there| there == *text))
+    }
+}
+
 /// Where a path leads: symbolic links are followed, also one whose target is not there yet.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
-    // Whoever changes the working directory meanwhile changes nothing here.
-    let mut at = std::path::absolute(path).map_err(|e| OsError::new("follow", path, e))?;
+    let mut at = path.to_owned();
     let mut links = 0;
     loop {
         match std::fs::read_link(&at) {
@@ -102,31 +150,42 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
                 let what = "a loop of symbolic links";
                 return Err(FileError::Kind { path: path.to_owned(), what });
             }
-            Ok(to) => at = folder_of(&at).join(to),
+            Ok(to) if may_follow(&at) => at = folder_of(&at).join(to),
+            Ok(_) => {
+                let what = "another user's symbolic link in a folder where everybody may make one";
+                return Err(FileError::Kind { path: path.to_owned(), what });
+            }
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => break,
             Err(e) if e.kind() == io::ErrorKind::NotFound => break,
             Err(e) => return Err(OsError::new("follow", path, e).into()),
         }
         links += 1;
     }
-    if at.file_name().is_none() {
+    let Some(name) = at.file_name() else {
         return Err(FileError::Kind { path: path.to_owned(), what: "a folder" });
-    }
-    Ok(at)
+    };
+    // A link to the folder may be turned elsewhere meanwhile: all is done in one folder.
+    let folder = folder_of(&at).canonicalize();
+    Ok(folder.map_err(|e| OsError::new("open the folder of", &at, e))?.join(name))
+}
+
+/// Whether a symbolic link may be followed: by the rule of `fs.protected_symlinks`, which does not see who follows by hand.
+fn may_follow(link: &Path) -> bool {
+    let (Ok(link), Ok(folder)) = (link.symlink_metadata(), folder_of(link).metadata()) else {
+        return true;
+    };
+    let open = folder.mode() & 0o1002 == 0o1002;
+    !open || link.uid() == geteuid().as_raw() || link.uid() == folder.uid()
 }
 
 /// Reads the file whole.
 pub(crate) fn load(path: &Path, limit: u64) -> Result<Loaded, FileError> {
     let mut options = OpenOptions::new();
-    // A pipe with this name must not make us wait for its writer.
-    let opened = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
-    let mut file = match opened {
+    // A pipe with this name must not make us wait for its writer, nor a link lead us elsewhere.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let mut file = match options.read(true).custom_flags(flags.bits()).open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let folder = std::fs::metadata(folder_of(path));
-            folder.map_err(|e| OsError::new("open the folder of", path, e))?;
-            return Ok(Loaded { text: Vec::new(), stamp: None });
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Loaded::none()),
         Err(e) => return Err(OsError::new("read", path, e).into()),
     };
     let error = |e| OsError::new("read", path, e);
@@ -135,14 +194,17 @@ pub(crate) fn load(path: &Path, limit: u64) -> Result<Loaded, FileError> {
         let what = if meta.is_dir() { "a folder" } else { "not a regular file" };
         return Err(FileError::Kind { path: path.to_owned(), what });
     }
-    let too_large = |bytes| FileError::TooLarge { path: path.to_owned(), bytes, limit };
-    if meta.size() > limit {
-        return Err(too_large(meta.size()));
+    let bytes = meta.size();
+    if bytes > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), bytes, limit });
     }
-    let mut text = Vec::with_capacity(usize::try_from(meta.size()).unwrap_or(0));
-    Read::by_ref(&mut file).take(meta.size()).read_to_end(&mut text).map_err(error)?;
+    let mut text = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+    Read::by_ref(&mut file).take(bytes).read_to_end(&mut text).map_err(error)?;
     // Written in place while it was read: another version than this one.
-    Ok(Loaded { text, stamp: Some(Stamp::of(&meta)) })
+    let stamp = Stamp::of(&meta);
+    let racy = clock::is_racy(&file, stamp.age());
+    let rights = Some(Rights::of(&file, &meta));
+    Ok(Loaded { text, stamp: Some(stamp), rights, racy })
 }
 
 /// Whether we may write the file: who may not shall not replace it either, though its folder would let him.
@@ -161,80 +223,75 @@ pub(crate) fn may_write(path: &Path, seen: Option<&Stamp>) -> Result<(), OsError
 /// A new version of a file, written and synced beside it, without its name.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    temporary: PathBuf,
+    at: PathBuf,
     path: PathBuf,
+    file: File,
     placed: bool,
 }
 
 impl Draft {
-    /// Writes `text` as what `path` is to become, under the name `temporary`, with mode and owner of the version `seen`.
+    /// Writes `text` as what `path` is to become, under the name `temporary`.
     pub(crate) fn write(
         path: &Path,
         temporary: &Path,
         text: &[u8],
-        seen: Option<&Stamp>,
+        rights: Option<&Rights>,
     ) -> Result<Self, OsError> {
         let mut options = OpenOptions::new();
         let flags = OFlag::O_NOFOLLOW.bits();
         let options = options.write(true).create_new(true).custom_flags(flags);
         // Nobody reads a secret file's new version before it has the old one's mode.
-        let mode = if seen.is_some() { 0o600 } else { 0o666 };
+        let mode = if rights.is_some() { 0o600 } else { 0o666 };
         let opened = options.mode(mode).open(temporary);
-        let mut file = opened.map_err(|e| OsError::new("write beside", path, e))?;
-        let draft = Self { temporary: temporary.to_owned(), path: path.to_owned(), placed: false };
-        let written = (|| {
-            file.write_all(text)?;
-            if let Some(seen) = seen {
-                keep(&file, seen)?;
-            }
-            file.sync_all()
-        })();
-        written.map_err(|e| OsError::new("write", &draft.temporary, e))?;
+        let file = opened.map_err(|e| OsError::new("write beside", path, e))?;
+        let (at, path) = (temporary.to_owned(), path.to_owned());
+        let mut draft = Self { at, path, file, placed: false };
+        let written = draft.file.write_all(text).and_then(|()| {
+            rights.map_or(Ok(()), |rights| rights.give(&draft.file))?;
+            draft.file.sync_all()
+        });
+        written.map_err(|e| OsError::new("write", &draft.at, e))?;
         Ok(draft)
     }
 
-    /// Gives it the name: this is the moment of the change. What it replaced becomes `backup`; it goes if there is none.
-    /// The folder is not synced.
-    pub(crate) fn place(
-        mut self,
-        seen: Option<&Stamp>,
-        backup: Option<&Path>,
-    ) -> Result<Placed, OsError> {
-        let Some(seen) = seen else {
+    /// Gives it the name: this is the moment of the change. What it replaced becomes `backup`. The folder is not synced.
+    pub(crate) fn place(mut self, seen: &Seen, backup: &Path) -> Result<Placed, OsError> {
+        if seen.stamp.is_none() {
             return self.place_new();
-        };
-        if let Err(errno) = exchange(&self.temporary, &self.path) {
-            if !NO_EXCHANGE.contains(&errno) {
-                return Err(OsError::from(("replace", self.path.as_path(), errno)));
-            }
-            return self.place_over(backup);
+        }
+        // Where there can be no backup there is none.
+        if std::fs::rename(&self.at, backup).is_ok() {
+            backup.clone_into(&mut self.at);
+        }
+        match exchange(&self.at, &self.path) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => return self.place_new(),
+            Err(errno) if NO_EXCHANGE.contains(&errno) => return self.place_over(backup),
+            Err(errno) => return Err(OsError::from(("replace", self.path.as_path(), errno))),
         }
         self.placed = true;
-        let kept = backup.filter(|backup| std::fs::rename(&self.temporary, backup).is_ok());
-        let replaced = Stamp::now(kept.unwrap_or(&self.temporary))?;
-        let placed = match replaced {
-            Some(replaced) if !replaced.is_renamed(seen) => {
-                let by = kept.unwrap_or(&self.temporary);
-                let text = std::fs::read(by).map_err(|e| OsError::new("read", by, e))?;
-                Placed::Over(Loaded { text, stamp: None })
-            }
-            _ => Placed::Well,
-        };
-        if kept.is_none() {
-            // Who removes our lock as stale would do it, too.
-            let _ = std::fs::remove_file(&self.temporary);
+        if !seen.is_at(&self.at)? {
+            let text = std::fs::read(&self.at).map_err(|e| OsError::new("read", &self.at, e))?;
+            let ours = self.file.metadata().map_err(|e| OsError::new("look at", &self.path, e))?;
+            let (stamp, racy) =
+                (Some(Stamp::of(&ours)), clock::is_racy(&self.file, Duration::ZERO));
+            return Ok(Placed::Over { theirs: text, at: self.at.clone(), stamp, racy });
         }
-        Ok(placed)
+        if self.at != backup {
+            // Who takes our lock over would do it, too.
+            let _ = std::fs::remove_file(&self.at);
+        }
+        Ok(Placed::Well)
     }
 
     /// Gives it a name that nobody has.
     fn place_new(mut self) -> Result<Placed, OsError> {
         let exclusive = RenameFlags::RENAME_NOREPLACE;
-        match renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, &self.path, exclusive) {
+        match renameat2(AT_FDCWD, &self.at, AT_FDCWD, &self.path, exclusive) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Ok(Placed::Taken),
             Err(errno) if NO_EXCHANGE.contains(&errno) => {
-                let renamed = std::fs::rename(&self.temporary, &self.path);
+                let renamed = std::fs::rename(&self.at, &self.path);
                 renamed.map_err(|e| OsError::new("name", &self.path, e))?;
             }
             Err(errno) => return Err(OsError::from(("name", self.path.as_path(), errno))),
@@ -244,15 +301,18 @@ impl Draft {
     }
 
     /// Replaces the file on a file system that cannot exchange.
-    fn place_over(mut self, backup: Option<&Path>) -> Result<Placed, OsError> {
-        if let Some(backup) = backup {
-            // The backup is a second name of the version that is replaced next.
-            let _ = std::fs::remove_file(backup);
-            let _ = std::fs::hard_link(&self.path, backup);
-        }
-        let renamed = std::fs::rename(&self.temporary, &self.path);
+    fn place_over(mut self, backup: &Path) -> Result<Placed, OsError> {
+        let mut old = self.path.as_os_str().to_owned();
+        old.push(".old");
+        // A second name of the version that is replaced next.
+        let _ = std::fs::remove_file(&old);
+        let kept = std::fs::hard_link(&self.path, &old);
+        let renamed = std::fs::rename(&self.at, &self.path);
         renamed.map_err(|e| OsError::new("replace", &self.path, e))?;
         self.placed = true;
+        if kept.is_ok() {
+            let _ = std::fs::rename(&old, backup);
+        }
         Ok(Placed::Well)
     }
 }
@@ -264,13 +324,13 @@ pub(crate) enum Placed {
     Well,
     /// Somebody made the file at the last moment; nothing was done.
     Taken,
-    /// It replaced another version, which somebody made at the last moment: this one.
-    Over(Loaded),
+    /// It replaced another version, which somebody made at the last moment: this text, which is at `at` now; what is
+    /// there in its place is ours.
+    Over { theirs: Vec<u8>, at: PathBuf, stamp: Option<Stamp>, racy: bool },
 }
 
-/// What says that a file system cannot exchange two files, or that one of them is not there.
-const NO_EXCHANGE: [Errno; 5] =
-    [Errno::EINVAL, Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EXDEV, Errno::ENOENT];
+/// What says that a file system cannot exchange two files.
+const NO_EXCHANGE: [Errno; 4] = [Errno::EINVAL, Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EXDEV];
 
 fn exchange(one: &Path, other: &Path) -> Result<(), Errno> {
     renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
@@ -279,35 +339,28 @@ fn exchange(one: &Path, other: &Path) -> Result<(), Errno> {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.placed {
-            let _ = std::fs::remove_file(&self.temporary);
+            let _ = std::fs::remove_file(&self.at);
         }
     }
 }
 
-/// Mode and owner as they were. Who may not give a file away keeps it, with no more rights for others than before.
-fn keep(file: &File, old: &Stamp) -> io::Result<()> {
-    let new = file.metadata()?;
-    let mut mode = old.mode & 0o7777;
-    if (new.uid(), new.gid()) != old.owner {
-        let (user, group) = (Some(old.owner.0), Some(old.owner.1));
-        let given = std::os::unix::fs::fchown(file, user, group)
-            .or_else(|_| std::os::unix::fs::fchown(file, None, group));
-        if given.is_err() {
-            // The group is another one: what it might do everybody may.
-            mode &= 0o777;
-            mode &= !0o070 | ((mode & 0o007) << 3);
-        }
-    }
-    file.set_permissions(std::fs::Permissions::from_mode(mode))
-}
+/// The folder of a file, to be synced after the file got its name.
+#[derive(Debug)]
+pub(crate) struct Folder(File);
 
-/// After this a loss of power does not bring the old version back.
-pub(crate) fn sync_folder(path: &Path) -> Result<(), OsError> {
-    let folder = folder_of(path);
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    match synced {
-        // Some file systems have no such call, and need none.
-        Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => Ok(()),
-        done => done.map_err(|e| OsError::new("sync the folder of", path, e)),
+impl Folder {
+    /// Opens it. Who may not read it is told so before anything is changed.
+    pub(crate) fn open(path: &Path) -> Result<Self, OsError> {
+        let folder = File::open(folder_of(path));
+        folder.map(Self).map_err(|e| OsError::new("open the folder of", path, e))
+    }
+
+    /// After this a loss of power does not bring the old version back.
+    pub(crate) fn sync(&self, path: &Path) -> Result<(), OsError> {
+        match self.0.sync_all() {
+            // Some file systems have no such call, and need none.
+            Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => Ok(()),
+            done => done.map_err(|e| OsError::new("sync the folder of", path, e)),
+        }
     }
 }

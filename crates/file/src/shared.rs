@@ -1,13 +1,16 @@
 //! The shared file: reading it, and changing it as one atomic step.
 //!
 //! **Update**: take the lock; load; let the updater change the value; write the new text beside the file and sync it;
-//! look whether the file is still the version that was loaded; rename; give the lock up; sync the folder. Who changes
-//! the file without the lock in between is met at the look: the two changes are merged ([`Merge`]), on the version that
-//! he made, and it is written and looked at again. What he changes between that look and the rename is in what the rename
-//! gives back, and merged too (save.rs).
+//! look whether the file is still the version that was loaded; rename; give the lock up; sync the folder. Who changes the
+//! file without the lock in between is met at the look: the two changes are merged ([`Merge`]), on the version that he
+//! made, and it is written and looked at again. What he changes between that look and the rename is in what the rename
+//! gives back, and merged too (save.rs): his version was made of the one that we saw, and his next one of ours.
 //!
 //! **Crash**: the file is the old or the new one, whole (save.rs); the lock is free (lock.rs).
+//!
+//! **Errors**: nothing was written, but for [`FileError::Unmerged`], which says where everything is.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use crate::document::{Document, Invalid};
 use crate::error::{FileError, LockError, UpdateError};
 use crate::lock::{FileLock, Waited, remove_old};
 use crate::merge::Merge;
-use crate::save::{Draft, Loaded, Placed, Stamp, load, may_write, resolve, sync_folder};
+use crate::save::{Draft, Folder, Loaded, Placed, Rights, Seen, load, may_write, resolve};
 use crate::wait::Patience;
 
 /// The most bytes of a file, unless another limit is set.
@@ -41,7 +44,6 @@ pub struct SharedFile {
     patience: Patience,
     bytes_max: u64,
     merge: Merge,
-    backup: bool,
     /// Whether the drafts of the dead were looked for.
     swept: OnceLock<()>,
 }
@@ -64,7 +66,7 @@ impl SharedFile {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let (patience, merge) = (Patience::default(), Merge::default());
         let (path, swept) = (path.into(), OnceLock::new());
-        Self { path, patience, bytes_max: BYTES_MAX, merge, backup: true, swept }
+        Self { path, patience, bytes_max: BYTES_MAX, merge, swept }
     }
 
     /// How long the lock is waited for.
@@ -88,13 +90,6 @@ impl SharedFile {
         self
     }
 
-    /// Whether the version before the last update is kept as `PATH.bak`; it is if never set.
-    #[must_use]
-    pub fn backup(mut self, backup: bool) -> Self {
-        self.backup = backup;
-        self
-    }
-
     /// The file's name as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -107,8 +102,7 @@ impl SharedFile {
     /// [`FileError`].
     pub fn read(&self) -> Result<Option<Value>, FileError> {
         let path = resolve(&self.path)?;
-        let (_, value) = self.parse(&path, &self.load(&path)?)?;
-        Ok(value)
+        self.parsed(&path, |_, _, value| Ok(value))
     }
 
     /// Takes the lock and does nothing with the file.
@@ -116,7 +110,7 @@ impl SharedFile {
     /// # Errors
     /// [`FileError::Lock`].
     pub fn lock(&self) -> Result<FileLock, FileError> {
-        Ok(FileLock::take(&lock_path(&resolve(&self.path)?), &self.patience)?)
+        self.lock_file().map(|(_, lock)| lock)
     }
 
     /// Changes the file as one atomic step. `updater` sees the value that is there ([`Value::Null`] when there is none
@@ -128,8 +122,7 @@ impl SharedFile {
         &self,
         updater: impl FnOnce(&mut Value) -> Result<R, E>,
     ) -> Result<Updated<R>, UpdateError<E>> {
-        let path = resolve(&self.path)?;
-        let lock = FileLock::take(&lock_path(&path), &self.patience).map_err(FileError::from)?;
+        let (path, lock) = self.lock_file()?;
         let waited = lock.waited();
         if waited.retries > 0 || waited.stale > 0 {
             let (file, retries, stale) = (path.display(), waited.retries, waited.stale);
@@ -154,6 +147,19 @@ impl SharedFile {
         self.change(&path, None, updater)
     }
 
+    /// Where the file is, and its lock.
+    fn lock_file(&self) -> Result<(PathBuf, FileLock), FileError> {
+        loop {
+            let path = resolve(&self.path)?;
+            let lock = FileLock::take(&lock_path(&path), &self.patience)?;
+            // While we waited a link may have been turned elsewhere.
+            let waited = lock.waited().retries > 0 || lock.waited().stale > 0;
+            if !waited || resolve(&self.path)? == path {
+                return Ok((path, lock));
+            }
+        }
+    }
+
     fn change<R, E>(
         &self,
         path: &Path,
@@ -161,111 +167,205 @@ impl SharedFile {
         updater: impl FnOnce(&mut Value) -> Result<R, E>,
     ) -> Result<Updated<R>, UpdateError<E>> {
         let waited = lock.as_ref().map(FileLock::waited).unwrap_or_default();
-        let loaded = self.load(path)?;
-        may_write(path, loaded.stamp.as_ref()).map_err(FileError::from)?;
-        let (document, value) = self.parse(path, &loaded)?;
-        let mut value = value.unwrap_or(Value::Null);
-        let result = updater(&mut value).map_err(UpdateError::Refused)?;
-        let Some(text) = document.changed(&value).map_err(|why| edit_error(path, why))? else {
-            return Ok(Updated { result, written: false, waited, merges: 0 });
-        };
-        let ours = Ours { base: &document, value };
-        let merges = self.write(path, lock, text, loaded.stamp, &ours)?;
-        Ok(Updated { result, written: true, waited, merges })
+        self.parsed(path, |loaded, document, value| {
+            may_write(path, loaded.stamp.as_ref()).map_err(FileError::from)?;
+            let mut value = value.unwrap_or(Value::Null);
+            let result = updater(&mut value).map_err(UpdateError::Refused)?;
+            let Some(text) = document.changed(&value).map_err(|why| edit_error(path, why))? else {
+                return Ok(Updated { result, written: false, waited, merges: 0 });
+            };
+            let rounds = Rounds {
+                file: self,
+                path,
+                lock,
+                first: document,
+                base: None,
+                seen: Seen::new(loaded.stamp, loaded.racy, &loaded.text),
+                rights: loaded.rights.clone(),
+                value,
+                text,
+                unmerged: None,
+            };
+            Ok(Updated { result, written: true, waited, merges: rounds.write()? })
+        })
     }
 
-    /// Writes the document over the version `seen`; how often another change was merged into it first.
-    fn write(
+    /// Reads the file and goes on with what is in it. One that some program without the lock seems to be writing just
+    /// now, for it was changed lately and ends in the middle, is read again some times.
+    fn parsed<T, E: From<FileError>>(
         &self,
         path: &Path,
-        lock: Option<FileLock>,
-        mut text: Vec<u8>,
-        mut seen: Option<Stamp>,
-        ours: &Ours<'_>,
-    ) -> Result<u32, FileError> {
-        let backup = self.backup.then(|| backup_path(path));
-        for merges in 0..MERGES_MAX {
-            let temporary = lock.as_ref().map_or_else(|| draft_path(path), FileLock::temporary);
-            let draft = Draft::write(path, &temporary, &text, seen.as_ref())?;
-            if let Some(lock) = lock.as_ref().filter(|lock| !lock.is_held()) {
-                let lock = lock.path().to_owned();
-                let who = "somebody who removed it while we had it".to_owned();
-                return Err(LockError::Lost { lock, who }.into());
+        go_on: impl FnOnce(&Loaded, &Document<'_>, Option<Value>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut left = TORN_MAX;
+        loop {
+            let loaded = load(path, self.bytes_max)?;
+            let document = Document::parse(&loaded.text);
+            let parsed = document.and_then(|document| Ok((document.value()?, document)));
+            let empty = loaded.stamp.is_some() && loaded.text.trim_ascii().is_empty();
+            let torn = empty || matches!(&parsed, Err(invalid) if invalid.ends_early);
+            if torn && left > 0 && loaded.is_fresh() {
+                left -= 1;
+                std::thread::sleep(TORN);
+                continue;
             }
-            let (loaded, over) = if Stamp::now(path)? == seen {
-                match draft.place(seen.as_ref(), backup.as_deref())? {
-                    Placed::Well => {
-                        // Who builds on our version syncs it with his own.
-                        drop(lock);
-                        sync_folder(path)?;
-                        return Ok(merges);
-                    }
-                    Placed::Taken => (self.load(path)?, false),
-                    // What is there now is ours.
-                    Placed::Over(theirs) => (Loaded { stamp: Stamp::now(path)?, ..theirs }, true),
+            let backup = backup_path(path);
+            if empty && std::fs::metadata(&backup).is_ok_and(|backup| backup.len() > 0) {
+                return Err(FileError::Emptied { path: path.to_owned(), backup }.into());
+            }
+            return match parsed {
+                Ok((value, document)) => go_on(&loaded, &document, value),
+                Err(Invalid { line, column, why, .. }) => {
+                    let (path, backup) = (path.to_owned(), Some(backup).filter(|b| b.exists()));
+                    Err(FileError::Invalid { path, line, column, why, backup }.into())
                 }
-            } else {
-                drop(draft);
-                (self.load(path)?, false)
             };
-            tracing::debug!(file = %path.display(), "changed without the lock: merging");
-            let (theirs, value) = match self.parse(path, &loaded) {
-                // What was no document is the backup now, and the file is whole.
-                Err(_) if over => {
-                    sync_folder(path)?;
-                    return Ok(merges);
-                }
-                parsed => parsed?,
-            };
-            let base = ours.base.value().ok().flatten().unwrap_or(Value::Null);
-            let merged = self.merge.three_way(&base, &ours.value, value.as_ref());
-            // Over: what is there is our version, and the merged one is made from theirs.
-            let made = theirs.changed(&merged).map_err(|why| edit_error(path, why))?;
-            match made {
-                Some(made) => text = made,
-                None if over => text.clone_from(&loaded.text),
-                None => return Ok(merges + 1),
-            }
-            seen = loaded.stamp;
         }
-        let lock = lock_path(path);
-        Err(FileError::Contended { path: path.to_owned(), lock, times: MERGES_MAX })
-    }
-
-    /// Reads the file. One that some program without the lock seems to be writing just now, for it was changed in the
-    /// last second and ends in the middle, is read again some times.
-    fn load(&self, path: &Path) -> Result<Loaded, FileError> {
-        let mut loaded = load(path, self.bytes_max)?;
-        for _ in 0..TORN_MAX {
-            if !loaded.is_torn() {
-                break;
-            }
-            std::thread::sleep(TORN);
-            loaded = load(path, self.bytes_max)?;
-        }
-        Ok(loaded)
-    }
-
-    fn parse<'a>(
-        &self,
-        path: &Path,
-        loaded: &'a Loaded,
-    ) -> Result<(Document<'a>, Option<Value>), FileError> {
-        let invalid = |e: Invalid| {
-            let Invalid { line, column, why } = e;
-            let backup = Some(backup_path(path)).filter(|backup| backup.exists());
-            FileError::Invalid { path: path.to_owned(), line, column, why, backup }
-        };
-        let document = Document::parse(&loaded.text).map_err(invalid)?;
-        let value = document.value().map_err(invalid)?;
-        Ok((document, value))
     }
 }
 
-/// What the updater made of what.
-struct Ours<'a> {
-    base: &'a Document<'a>,
+/// The rounds of one write: until our version has replaced one that everything in it was made of.
+struct Rounds<'a> {
+    file: &'a SharedFile,
+    path: &'a Path,
+    lock: Option<FileLock>,
+    /// What was loaded.
+    first: &'a Document<'a>,
+    /// The value of the version `seen`; none: what was loaded.
+    base: Option<Value>,
+    /// The version that is to be replaced.
+    seen: Seen,
+    rights: Option<Rights>,
+    /// The value of what is to be written, and its text.
     value: Value,
+    text: Vec<u8>,
+    /// Where a version is that ours has replaced without having been made of it.
+    unmerged: Option<PathBuf>,
+}
+
+/// What came of one round.
+enum Round {
+    Done,
+    /// Somebody changed the file: this is there, and nothing of ours.
+    Theirs,
+    /// Ours is there, in place of this.
+    Over {
+        theirs: Vec<u8>,
+        at: PathBuf,
+        seen: Seen,
+    },
+}
+
+impl Rounds<'_> {
+    /// How often another change was merged.
+    fn write(mut self) -> Result<u32, FileError> {
+        for merges in 0..MERGES_MAX {
+            match self.round() {
+                Ok(true) => return Ok(merges),
+                Ok(false) => {}
+                Err(error) => return Err(self.told(error)),
+            }
+            tracing::debug!(file = %self.path.display(), "changed without the lock: merged");
+        }
+        let (path, lock) = (self.path.to_owned(), lock_path(self.path));
+        let error = FileError::Contended { path, lock, times: MERGES_MAX };
+        Err(self.told(error))
+    }
+
+    /// An error of a round, when ours may be in the file already.
+    fn told(&mut self, error: FileError) -> FileError {
+        let Some(theirs) = self.unmerged.take() else { return error };
+        let (path, why) = (self.path.to_owned(), error.to_string());
+        FileError::Unmerged { path, theirs, why }
+    }
+
+    /// Writes once, and merges what came in between; whether nothing is left to be written.
+    fn round(&mut self) -> Result<bool, FileError> {
+        match self.place()? {
+            Round::Done => Ok(true),
+            Round::Theirs => self.merge_theirs(),
+            Round::Over { theirs, at, seen } => {
+                self.unmerged = Some(at);
+                let Ok(document) = Document::parse(&theirs) else {
+                    // What was no document is the backup now, and the file is whole.
+                    return self.finish(None).map(|()| true);
+                };
+                let value = document.value().ok().flatten();
+                let (merged, text) = self.merged(&document, value.as_ref())?;
+                let text = text.unwrap_or_else(|| theirs.clone());
+                self.base = Some(std::mem::replace(&mut self.value, merged));
+                (self.seen, self.text) = (seen, text);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Merges what is there with ours, which is not; whether it is all there.
+    fn merge_theirs(&mut self) -> Result<bool, FileError> {
+        let (file, path) = (self.file, self.path);
+        file.parsed(path, |loaded, document, value| {
+            let (merged, text) = self.merged(document, value.as_ref())?;
+            let Some(text) = text else { return self.finish(None).map(|()| true) };
+            self.base = Some(value.unwrap_or(Value::Null));
+            self.seen = Seen::new(loaded.stamp, loaded.racy, &loaded.text);
+            // What goes for a moment comes back with the rights that it had.
+            self.rights = loaded.rights.clone().or(self.rights.take());
+            (self.value, self.text) = (merged, text);
+            Ok(false)
+        })
+    }
+
+    /// What ours and theirs make of the version that both were made of; none: their text has that value.
+    fn merged(
+        &self,
+        theirs: &Document<'_>,
+        value: Option<&Value>,
+    ) -> Result<(Value, Option<Vec<u8>>), FileError> {
+        let first = || self.first.value().ok().flatten().unwrap_or(Value::Null);
+        let base = self.base.clone().unwrap_or_else(first);
+        let merged = self.file.merge.three_way(&base, &self.value, value);
+        let text = theirs.changed(&merged).map_err(|why| edit_error(self.path, why))?;
+        Ok((merged, text))
+    }
+
+    /// Writes our version and gives it its name, if the version is there still that it is to replace.
+    fn place(&mut self) -> Result<Round, FileError> {
+        let (bytes, limit) = (self.text.len() as u64, self.file.bytes_max);
+        if bytes > limit {
+            return Err(FileError::TooLarge { path: self.path.to_owned(), bytes, limit });
+        }
+        let folder = Folder::open(self.path)?;
+        let temporary =
+            self.lock.as_ref().map_or_else(|| draft_path(self.path), FileLock::temporary);
+        let draft = Draft::write(self.path, &temporary, &self.text, self.rights.as_ref())?;
+        if let Some(lock) = self.lock.as_ref().filter(|lock| !lock.is_held()) {
+            let lock = lock.path().to_owned();
+            let who = "somebody who removed it while we had it".to_owned();
+            return Err(LockError::Lost { lock, who }.into());
+        }
+        if !self.seen.is_there(self.path)? {
+            return Ok(Round::Theirs);
+        }
+        seam::before_the_exchange();
+        match draft.place(&self.seen, &backup_path(self.path))? {
+            Placed::Well => self.finish(Some(&folder)).map(|()| Round::Done),
+            Placed::Taken => Ok(Round::Theirs),
+            Placed::Over { theirs, at, stamp, racy } => {
+                Ok(Round::Over { theirs, at, seen: Seen::new(stamp, racy, &self.text) })
+            }
+        }
+    }
+
+    /// Gives the lock up and syncs the folder. Who builds on our version syncs it with his own.
+    fn finish(&mut self, folder: Option<&Folder>) -> Result<(), FileError> {
+        self.unmerged = None;
+        self.lock = None;
+        match folder {
+            Some(folder) => folder.sync(self.path)?,
+            None => Folder::open(self.path)?.sync(self.path)?,
+        }
+        Ok(())
+    }
 }
 
 fn edit_error(path: &Path, why: String) -> FileError {
@@ -289,12 +389,44 @@ fn draft_path(path: &Path) -> PathBuf {
 /// Removes the drafts of those who were killed.
 fn sweep_drafts(path: &Path) {
     let prefix = beside(path, DRAFT);
-    let prefix = prefix.file_name().unwrap_or_default().to_string_lossy();
-    remove_old(folder_of(path), |name| name.starts_with(&*prefix) && name.ends_with(".tmp"));
+    let prefix = prefix.file_name().unwrap_or_default().as_bytes();
+    remove_old(folder_of(path), |name| name.starts_with(prefix) && name.ends_with(b".tmp"));
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(ending);
     path.with_file_name(name)
+}
+
+/// Where tests let another program change the file.
+mod seam {
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static OTHER: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
+    }
+
+    pub(super) fn before_the_exchange() {
+        #[cfg(test)]
+        OTHER.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
+    }
+}
+
+/// What `other` does right before each exchange of this thread, until the value is dropped.
+#[cfg(test)]
+pub(crate) struct Meanwhile;
+
+#[cfg(test)]
+impl Meanwhile {
+    pub(crate) fn new(other: impl FnMut() + 'static) -> Self {
+        seam::OTHER.set(Some(Box::new(other)));
+        Self
+    }
+}
+
+#[cfg(test)]
+impl Drop for Meanwhile {
+    fn drop(&mut self) {
+        seam::OTHER.set(None);
+    }
 }

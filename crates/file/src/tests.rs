@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::{FileError, LockError, Merge, Patience, Policy, SharedFile, UpdateError, Updated};
 
 mod concurrent;
+mod others;
+mod rights;
 
 struct Place {
     folder: tempfile::TempDir,
@@ -103,13 +105,6 @@ fn who_changes_nothing_writes_nothing_and_who_is_refused_neither() {
     assert!(matches!(refused, Err(UpdateError::Refused("no"))));
     let after = std::fs::metadata(&place.path).unwrap();
     assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()));
-    assert_eq!(place.others(), [""; 0]);
-}
-
-#[test]
-fn without_a_backup_none_is_left() {
-    let place = Place::new("{}");
-    set(&place.file().backup(false), "a", json!(1));
     assert_eq!(place.others(), [""; 0]);
 }
 
@@ -281,30 +276,4 @@ fn who_makes_or_removes_the_file_meanwhile_is_merged_too() {
     assert_eq!(done.merges, 1);
     assert_eq!(place.text(), "{\"theirs\":2,\"ours\":1,\"both\":\"ours\"}");
     meanwhile(&place, Merge::new(), || std::fs::remove_file(&place.path).unwrap());
-}
-
-#[test]
-fn who_changes_the_file_again_and_again_is_given_up() {
-    let place = Place::new("{\"n\": 0}");
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for n in 0.. {
-                if stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    break;
-                }
-                let temporary = place.folder.path().join("theirs");
-                std::fs::write(&temporary, format!("{{\"n\": {n}}}")).unwrap();
-                std::fs::rename(&temporary, &place.path).unwrap();
-            }
-        });
-        for _ in 0..20 {
-            match try_set(&place.file(), "ours", json!(1)) {
-                Ok(_) => {}
-                Err(e) => assert!(matches!(e, FileError::Contended { .. }), "{e}"),
-            }
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
-    assert!(place.file().read().unwrap().unwrap()["n"].is_number());
 }

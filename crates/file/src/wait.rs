@@ -43,10 +43,11 @@ impl Patience {
         self
     }
 
-    /// The first distance between two tries, and the longest.
+    /// The first distance between two tries, and the longest; an hour at most.
     #[must_use]
     pub fn between(mut self, first: Duration, last: Duration) -> Self {
-        (self.first, self.last) = (first, last.max(first));
+        const MOST: Duration = Duration::from_secs(3600);
+        (self.first, self.last) = (first.min(MOST), last.max(first).min(MOST));
         self
     }
 }

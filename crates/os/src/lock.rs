@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -32,6 +32,8 @@ pub struct LockFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// As it was when the file was opened.
+    mode: u32,
     generation: u64,
 }
 
@@ -107,6 +109,18 @@ impl LockFile {
         Ok(())
     }
 
+    /// Sets the mode to `mode`, whatever the umask took from it.
+    ///
+    /// # Errors
+    /// [`OsError`] when the file system does not let it.
+    pub fn set_mode(&self, mode: u32) -> Result<(), OsError> {
+        if self.mode & 0o777 == mode {
+            return Ok(());
+        }
+        let set = self.file.set_permissions(std::fs::Permissions::from_mode(mode));
+        set.map_err(|e| OsError::new("change the mode of", &self.path, e))
+    }
+
     /// The file itself.
     #[must_use]
     pub fn file(&self) -> &File {
@@ -136,7 +150,8 @@ impl LockFile {
         let identity = (meta.dev(), meta.ino());
         fork::register(file.as_raw_fd());
         let generation = fork::generation();
-        Ok(Self { file: ManuallyDrop::new(file), path: path.to_owned(), identity, generation })
+        let (file, path, mode) = (ManuallyDrop::new(file), path.to_owned(), meta.mode());
+        Ok(Self { file, path, identity, mode, generation })
     }
 
     /// Tries to lock the byte at `offset`; false when another description holds it.

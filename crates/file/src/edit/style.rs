@@ -147,8 +147,7 @@ pub(super) fn newline_length(text: &str) -> usize {
 /// How long the comment is that a text begins with, without the line end, and whether it goes to the end of its line.
 fn comment(text: &str) -> Option<(usize, bool)> {
     if text.starts_with("//") {
-        let line = text.split('\n').next().unwrap_or_default();
-        return Some((line.strip_suffix('\r').unwrap_or(line).len(), true));
+        return Some((text.find(['\n', '\r']).unwrap_or(text.len()), true));
     }
     let inside = text.strip_prefix("/*")?;
     Some((inside.find("*/")? + 4, false))

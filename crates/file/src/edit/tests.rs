@@ -41,12 +41,13 @@ impl Choices {
     }
 
     fn trivia(&mut self, newline: &str) -> String {
-        let kinds = ["", "", " ", "  ", "/* , ] } */", "/* a\n b */", "// , ] }\"", "\n", "\n\t"];
+        let kinds =
+            ["", "", " ", "  ", "/* , ] } */", "/* a\n b */", "// , ] }\"", "\n", "\n\t", "// a\r"];
         let mut text = String::new();
         for _ in 0..self.below(4) {
             let kind = kinds[self.below(kinds.len())];
             text.push_str(&kind.replace('\n', newline));
-            if kind.starts_with("//") {
+            if kind.starts_with("//") && !kind.ends_with('\r') {
                 text.push_str(newline);
             }
         }
@@ -313,8 +314,8 @@ fn what_is_not_valid_is_told_with_its_place() {
     is("[\"a\nb\"]", 1, 4, "control character");
     is("[\"\\ud800\"]", 1, 9, "hex escape");
     assert_eq!(place(b"{\n \"a\xff\": 1}"), (2, 4, "not UTF-8".to_owned()));
-    is(&"[".repeat(100_000), 1, 501, "deeper than 500 levels");
-    is(&format!("{}1{}", "{\"a\":".repeat(600), "}".repeat(600)), 1, 2501, "deeper than 500");
+    is(&"[".repeat(100_000), 1, 128, "deeper than 127 levels");
+    is(&format!("{}1{}", "{\"a\":".repeat(600), "}".repeat(600)), 1, 636, "deeper than 127");
 }
 
 #[test]
@@ -322,11 +323,37 @@ fn what_nobody_could_read_again_is_not_written() {
     let arrays = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
     let objects = |levels| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
     let document = Document::parse(b"{\"a\": 1}").unwrap();
-    for most in [arrays(500), objects(500)] {
+    for most in [arrays(127), objects(127)] {
         let text = document.changed(&most).unwrap().unwrap();
         assert_eq!(value_of(std::str::from_utf8(&text).unwrap()), most);
+        assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), most);
     }
-    for more in [arrays(501), objects(501)] {
-        assert!(document.changed(&more).unwrap_err().contains("deeper than 500 levels"));
+    for more in [arrays(128), objects(128)] {
+        assert!(document.changed(&more).unwrap_err().contains("deeper than 127 levels"));
     }
+}
+
+#[test]
+fn what_an_array_keeps_stays_as_it_is_written_wherever_it_moves() {
+    let text =
+        "[\n  1.50, // of anna\n  123456789012345678901234567890, // of bert\n  1e3, // of cleo\n]";
+    let made = after(text, |list| {
+        list.as_array_mut().unwrap().remove(0);
+        list.as_array_mut().unwrap().push(json!("dora"));
+    });
+    assert_eq!(
+        made,
+        "[\n  123456789012345678901234567890, // of bert\n  1e3, // of cleo\n  \"dora\",\n]"
+    );
+    let made = after(text, |list| list.as_array_mut().unwrap().insert(1, json!("new")));
+    assert_eq!(made, text.replace("\n  123", "\n  \"new\",\n  123"));
+    let swapped = after("[1.0, 2.00, 3.000]", |list| list.as_array_mut().unwrap().swap(0, 2));
+    assert!(swapped.contains("3.000") || swapped.contains("1.0,"), "{swapped}");
+}
+
+#[test]
+fn comments_end_with_their_line_whatever_ends_the_line() {
+    let text = "{\r \"list\": [\r 1 // one\r , 2 // two\r , 3\r ]\r}\r";
+    let made = after(text, |all| drop(all["list"].as_array_mut().unwrap().remove(0)));
+    assert_eq!(value_of(&made), json!({"list": [2, 3]}));
 }

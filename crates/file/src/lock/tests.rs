@@ -24,7 +24,7 @@ impl Place {
     }
 
     fn plant_at(&self, path: &Path, change: impl FnOnce(&mut Value)) {
-        let mut owner = serde_json::to_value(Owner::current().unwrap()).unwrap();
+        let mut owner = serde_json::to_value(Owner::current(true).unwrap()).unwrap();
         change(&mut owner);
         std::fs::write(path, serde_json::to_vec(&owner).unwrap()).unwrap();
     }
@@ -137,11 +137,61 @@ fn who_lives_keeps_the_lock_whatever_the_kernels_locks_say() {
 }
 
 #[test]
+fn who_lives_and_has_closed_what_he_held_it_by_has_it_no_more() {
+    let place = Place::new();
+    place.plant(|_| {});
+    place.takes_over();
+    // Where the kernel's locks may lie, and where he never had one, he is believed to have it.
+    place.plant(|owner| owner["locked"] = json!(false));
+    place.waits();
+    let _planted = Planted::probe(Probe::Free);
+    place.plant(|_| {});
+    place.waits();
+    // Who could not remove it says so.
+    place.plant(|owner| owner["released"] = json!(true));
+    place.takes_over();
+}
+
+#[test]
+fn a_sandbox_without_a_boot_is_believed_the_kernels_lock_alone() {
+    let place = Place::new();
+    place.plant(|owner| owner["boot"] = json!(""));
+    place.takes_over();
+    place.plant(|owner| {
+        owner["boot"] = json!("");
+        owner["locked"] = json!(false);
+    });
+    place.waits();
+}
+
+#[test]
+fn everybody_may_read_who_has_it() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let place = Place::new();
+    for planted in [None, Some(Probe::Free)] {
+        let _planted = planted.map(Planted::probe);
+        let lock = place.take().unwrap();
+        let mode = std::fs::metadata(&place.lock).unwrap().mode();
+        assert_eq!(mode & 0o777, LOCK_MODE, "{planted:?}");
+        drop(lock);
+    }
+}
+
+#[test]
 fn who_held_it_before_the_last_start_is_dead() {
     let place = Place::new();
     let before = |owner: &mut Value| owner["boot"] = json!("0123456789abcdef0123456789abcdef");
     place.plant(before);
     place.takes_over();
+    // Another machine's kernel may have the file system by way of this one, but not since before this boot.
+    place.plant(|owner| {
+        before(owner);
+        owner["machine"] = json!("another");
+    });
+    place.waits();
+    let planted = Planted::boot(i64::MAX);
+    place.takes_over();
+    drop(planted);
     // Where the kernel's locks prove nothing, the machine has to be this one.
     let _planted = Planted::probe(Probe::Unsupported);
     place.plant(|owner| {
@@ -173,7 +223,7 @@ fn what_another_program_left_is_not_touched() {
     let place = Place::new();
     for text in ["4711\n", "{}", "{\"nonce\": \"../../x\"}"] {
         std::fs::write(&place.lock, text).unwrap();
-        assert!(place.waits().contains("not a lock file of ours"), "{text}");
+        assert!(place.waits().contains("another program"), "{text}");
     }
     std::fs::remove_file(&place.lock).unwrap();
     std::fs::create_dir(&place.lock).unwrap();

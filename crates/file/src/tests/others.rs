@@ -1,0 +1,212 @@
+//! What programs without the lock do to a file while it is changed.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::save::clock::tests::COARSE;
+use crate::shared::Meanwhile;
+
+use super::*;
+
+/// Adds 1 to `ours`; what it gave.
+fn count(file: &SharedFile) -> Result<Updated<()>, FileError> {
+    let done = file.update(|all| {
+        all["ours"] = json!(all["ours"].as_u64().unwrap_or(0) + 1);
+        Ok::<_, Infallible>(())
+    });
+    done.map_err(|e| match e {
+        UpdateError::File(e) => e,
+        UpdateError::Refused(never) => match never {},
+    })
+}
+
+/// Another program that adds a name of its own to what it reads, in a new file with the old one's name.
+fn renames(path: &Path, number: u64) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut all: Value = serde_json::from_str(&text).unwrap();
+    all[format!("theirs {number}")] = json!(number);
+    let temporary = path.with_extension("theirs");
+    std::fs::write(&temporary, all.to_string()).unwrap();
+    std::fs::rename(&temporary, path).unwrap();
+}
+
+/// So many changes of another program, each right before an exchange; how many were made.
+fn races(place: &Place, most: u64) -> (Meanwhile, Rc<Cell<u64>>) {
+    let (path, made) = (place.path.clone(), Rc::new(Cell::new(0)));
+    let counter = Rc::clone(&made);
+    let other = move || {
+        if counter.get() < most {
+            counter.set(counter.get() + 1);
+            renames(&path, counter.get());
+        }
+    };
+    (Meanwhile::new(other), made)
+}
+
+#[test]
+fn each_change_of_the_last_moment_is_merged_once() {
+    for most in [1, 2, 3, 10, 15] {
+        let place = Place::new("{\"ours\": 0}");
+        let (_meanwhile, made) = races(&place, most);
+        let done = count(&place.file()).unwrap();
+        assert_eq!((u64::from(done.merges), made.get()), (most, most));
+        let all = place.file().read().unwrap().unwrap();
+        assert_eq!(all["ours"], json!(1), "{most}: {all}");
+        assert!((1..=most).all(|n| all[format!("theirs {n}")] == json!(n)), "{most}: {all}");
+        assert_eq!(place.others(), ["settings.jsonc.bak"]);
+    }
+}
+
+#[test]
+fn who_never_lets_us_is_told_where_everything_is() {
+    let place = Place::new("{\"ours\": 0}");
+    let (_meanwhile, _) = races(&place, u64::MAX);
+    let error = count(&place.file()).unwrap_err();
+    let FileError::Unmerged { theirs, .. } = &error else { panic!("{error}") };
+    // Ours is in the file, once; their last change is where the error says, and all others are in the file.
+    let all = place.file().read().unwrap().unwrap();
+    assert_eq!(all["ours"], json!(1));
+    assert!((1..16).all(|n| all[format!("theirs {n}")] == json!(n)), "{all}");
+    let theirs: Value = serde_json::from_slice(&std::fs::read(theirs).unwrap()).unwrap();
+    assert_eq!(theirs["theirs 16"], json!(16));
+}
+
+#[test]
+fn what_is_changed_before_each_look_is_given_up_and_nothing_written() {
+    let place = Place::new("{\"n\": 0}");
+    let file = place.file();
+    let done = file.update(|all| {
+        all["ours"] = json!(1);
+        renames(&place.path, 0);
+        Ok::<_, Infallible>(())
+    });
+    assert_eq!(done.unwrap().merges, 1);
+    assert_eq!(place.file().read().unwrap(), Some(json!({"n": 0, "theirs 0": 0, "ours": 1})));
+}
+
+#[test]
+fn garbage_of_the_last_moment_is_the_backup() {
+    let place = Place::new("{\"ours\": 0}");
+    let (path, mut times) = (place.path.clone(), 0);
+    let _meanwhile = Meanwhile::new(move || {
+        times += 1;
+        if times == 1 {
+            std::fs::write(&path, "{half of").unwrap();
+        }
+    });
+    for alone in [false, true] {
+        let done = if alone { alone_count(&place.file()) } else { count(&place.file()) };
+        assert!(done.unwrap().written);
+    }
+    assert_eq!(place.file().read().unwrap(), Some(json!({"ours": 2})));
+}
+
+fn alone_count(file: &SharedFile) -> Result<Updated<()>, FileError> {
+    let done = file.update_alone(|all| {
+        all["ours"] = json!(all["ours"].as_u64().unwrap_or(0) + 1);
+        Ok::<_, Infallible>(())
+    });
+    done.map_err(|e| match e {
+        UpdateError::File(e) => e,
+        UpdateError::Refused(never) => match never {},
+    })
+}
+
+#[test]
+fn a_file_that_goes_at_the_last_moment_is_made_again_with_its_rights() {
+    let place = Place::new("{\"ours\": 0}");
+    std::fs::set_permissions(&place.path, PermissionsExt::from_mode(0o600)).unwrap();
+    let path = place.path.clone();
+    let meanwhile = Meanwhile::new(move || std::fs::remove_file(&path).unwrap());
+    count(&place.file()).unwrap();
+    alone_count(&place.file()).unwrap();
+    drop(meanwhile);
+    place
+        .file()
+        .update(|all| {
+            all["ours"] = json!(3);
+            std::fs::remove_file(&place.path)
+        })
+        .unwrap();
+    assert_eq!(place.file().read().unwrap(), Some(json!({"ours": 3})));
+    assert_eq!(std::fs::metadata(&place.path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn where_the_clock_is_coarse_the_text_is_looked_at() {
+    // Whoever cannot tell two versions by their times has to compare them: played here by times that are set back.
+    for coarse in [true, false] {
+        COARSE.set(coarse);
+        let place = Place::new("{\"n\": 0, \"ours\": 0}");
+        let before = std::fs::metadata(&place.path).unwrap();
+        let done = place.file().update(|all| {
+            all["ours"] = json!(1);
+            let file = std::fs::OpenOptions::new().write(true).open(&place.path)?;
+            std::os::unix::fs::FileExt::write_all_at(&file, b"{\"n\": 7", 0)?;
+            file.set_times(std::fs::FileTimes::new().set_modified(before.modified()?))
+        });
+        // Its change time cannot be set back: that tells them apart here in both cases.
+        assert_eq!(done.unwrap().merges, 1, "coarse: {coarse}");
+        assert_eq!(place.file().read().unwrap(), Some(json!({"n": 7, "ours": 1})));
+    }
+    COARSE.set(false);
+}
+
+#[test]
+fn a_file_that_is_being_written_is_waited_for_however_it_begins() {
+    for (half, rest) in [
+        ("// ours\n{\"a\": [1, 2,", " 3]}"),
+        ("\u{feff}{\"a\": [1, 2, 3", "]}"),
+        ("{\"a\": [1, 2, 3]", "} // done"),
+        ("", "{\"a\": [1, 2, 3]}"),
+        ("{\"a\": [1, 2, 3], \"b\": nul", "l}"),
+    ] {
+        let place = Place::new(half);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let file = std::fs::OpenOptions::new().append(true).open(&place.path);
+                std::io::Write::write_all(&mut file.unwrap(), rest.as_bytes()).unwrap();
+            });
+            writer.join().unwrap();
+            set(&place.file(), "ours", json!(1));
+        });
+        assert_eq!(place.file().read().unwrap().unwrap()["a"], json!([1, 2, 3]));
+    }
+    // One that stays so is not valid, and says where it ends.
+    let place = Place::new("// ours\n{\"a\": [1, 2,");
+    let text = try_set(&place.file(), "ours", json!(1)).unwrap_err().to_string();
+    assert!(text.contains(":2:13: "), "{text}");
+}
+
+#[test]
+fn an_empty_file_with_a_backup_was_not_empty() {
+    let place = Place::new("{}");
+    set(&place.file(), "a", json!(1));
+    std::fs::write(&place.path, " \n").unwrap();
+    let error = try_set(&place.file(), "b", json!(1)).unwrap_err();
+    assert!(matches!(error, FileError::Emptied { .. }), "{error}");
+    assert_eq!((place.text().as_str(), place.backup().as_str()), (" \n", "{}"));
+    std::fs::remove_file(place.path.with_extension("jsonc.bak")).unwrap();
+    set(&place.file(), "b", json!(1));
+    assert_eq!(place.file().read().unwrap(), Some(json!({"b": 1})));
+}
+
+#[test]
+fn a_link_that_is_turned_while_the_lock_is_waited_for_is_followed_again() {
+    let place = Place::new("{}");
+    let [one, link] = ["one", "link"].map(|name| place.folder.path().join(name));
+    std::fs::write(&one, "{}").unwrap();
+    std::os::unix::fs::symlink(&one, &link).unwrap();
+    let lock = SharedFile::new(&one).lock().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| set(&SharedFile::new(&link), "a", json!(1)));
+        let turned = place.folder.path().join("turned");
+        std::os::unix::fs::symlink(&place.path, &turned).unwrap();
+        std::fs::rename(&turned, &link).unwrap();
+        drop(lock);
+        waiting.join().unwrap();
+    });
+    // Whichever was first, the lock or the link: what the link leads to when the lock was taken.
+    let texts = [std::fs::read_to_string(&one).unwrap(), place.text()];
+    assert_eq!(texts.iter().filter(|text| text.contains("\"a\"")).count(), 1, "{texts:?}");
+}
