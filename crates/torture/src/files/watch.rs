@@ -62,7 +62,7 @@ impl Watch {
 
 fn watch(inotify: &Inotify, path: &Path, stop: &AtomicBool) -> Result<Seen, TortureError> {
     let mut seen = Seen::default();
-    let mut look = |seen: &mut Seen| {
+    let look = |seen: &mut Seen| {
         seen.read += 1;
         seen.invalid += u64::from(!is_whole(path));
     };
