@@ -64,7 +64,8 @@ impl Scene {
             return std::fs::write(path, text(2)).is_ok();
         }
         if self == Self::Merge && plan.sabotaged("theirs-lost") {
-            let draft = path.with_extension("draft");
+            // A name that does not count as left, so that what is found is the loss.
+            let draft = path.with_file_name("filler");
             let exchange = RenameFlags::RENAME_EXCHANGE;
             return std::fs::write(&draft, text(2)).is_ok()
                 && renameat2(AT_FDCWD, &draft, AT_FDCWD, path, exchange).is_ok()
