@@ -136,6 +136,14 @@ impl Scene {
         n && next.theirs == raced
     }
 
+    /// Whether theirs is in the backup alone, by itself or merged: who replaced it was killed before the merged version was
+    /// in the file. There it stays until the next update.
+    pub(super) fn is_only_in_backup(path: &Path, now: Version, raced: bool) -> bool {
+        let backup = std::fs::read_to_string(path.with_extension("jsonc.bak"));
+        let theirs = backup.is_ok_and(|backup| (1..=2).any(|n| backup == text_with_theirs(n)));
+        raced && !now.theirs && theirs
+    }
+
     /// What is left beside the file after the next update, and should not be.
     pub(super) fn left(self, path: &Path) -> Result<Vec<String>, Failure> {
         let names = left(path);

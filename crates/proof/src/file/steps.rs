@@ -51,8 +51,17 @@ struct Fault {
     /// The file over which somebody renames his version before the first exchange, and whether he did.
     race: Option<PathBuf>,
     raced: bool,
+    /// His version is in the backup alone.
+    only_in_backup: bool,
     /// Why he could not.
     broken: Option<Failure>,
+}
+
+impl Fault {
+    fn new(at: u64, action: Action, race: Option<PathBuf>) -> Self {
+        let (calls, happened, raced, only_in_backup, broken) = (0, false, false, false, None);
+        Self { at, action, calls, happened, race, raced, only_in_backup, broken }
+    }
 }
 
 impl Watcher for Fault {
@@ -83,6 +92,8 @@ struct Tally {
     kills: u64,
     failures: u64,
     races: u64,
+    /// How often a change in between was in the backup alone afterwards.
+    backups: u64,
     /// Of each next update.
     took: Vec<Duration>,
 }
@@ -124,9 +135,10 @@ impl Tally {
         let ms = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
         let slow = self.took.iter().filter(|took| **took > NEXT).count();
         let (median, worst) = (ms(self.took.get(self.took.len() / 2)), ms(self.took.last()));
-        let Self { kills, failures, races, .. } = self;
+        let Self { kills, failures, races, backups, .. } = self;
         format!(
-            "{kills} kills, {failures} failed calls, {races} changes in between; next update: median {median:.1} ms, \
+            "{kills} kills, {failures} failed calls, {races} changes in between ({backups} in the \
+             backup alone); next update: median {median:.1} ms, \
              worst {worst:.1} ms, {slow} of {} over 50 ms",
             self.took.len()
         )
@@ -149,8 +161,7 @@ fn step(
         std::fs::create_dir_all(&folder)?;
         let path = path(&folder);
         let race = (scene == Scene::Merge).then(|| path.clone());
-        let (raced, broken) = (false, None);
-        let mut fault = Fault { at, action, calls: 0, happened: false, race, raced, broken };
+        let mut fault = Fault::new(at, action, race);
         let took = one(plan, scene, &path, &mut fault, place, outcome)?;
         std::fs::remove_dir_all(&folder)?;
         if let Some(broken) = fault.broken {
@@ -161,6 +172,7 @@ fn step(
         let count = if action == Action::Kill { &mut tally.kills } else { &mut tally.failures };
         *count += u64::from(fault.happened);
         tally.races += u64::from(fault.raced);
+        tally.backups += u64::from(fault.only_in_backup);
         tally.took.extend(took);
         match took.filter(|took| *took > NEXT) {
             Some(took) => slow.push(took.as_millis()),
@@ -201,6 +213,8 @@ fn one(
     outcome.demand(scene.is_sound(now, acknowledged, raced), || {
         format!("{told}, but it is {now:?}: {place}")
     });
+    fault.only_in_backup = !acknowledged && Scene::is_only_in_backup(path, now, raced);
+    let raced = raced && !fault.only_in_backup;
     let start = Instant::now();
     let done = scene.update(path);
     if plan.sabotaged("slow") {
