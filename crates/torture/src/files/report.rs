@@ -215,7 +215,8 @@ mod tests {
             ok: false,
         };
         assert!(way().holds(&run));
-        let wrong: [(&str, fn(&mut WayReport)); 11] = [
+        type Plant = fn(&mut WayReport);
+        let wrong: [(&str, Plant); 11] = [
             ("an update was not made", |way| way.acknowledged = 39),
             ("an update was made twice", |way| way.miscounted = 1),
             ("more is written than kills explain", |way| way.unacknowledged = 2),
