@@ -9,7 +9,7 @@ use commonhold::systems::concepts::{
 };
 use serde::Serialize;
 
-use crate::failure::{Done, Failure};
+use crate::failure::{Done, Failure, one_line};
 use crate::file::time_of;
 use crate::output::{Output, print_json, print_line, print_table};
 use crate::parse::duration;
@@ -143,7 +143,8 @@ impl Concepts {
             let concept = &done.result;
             return print_json(&LearnedJson { concept, done: self.done(&done) });
         }
-        let Concept { name, level, .. } = &done.result;
+        let name = one_line(&done.result.name);
+        let Concept { level, .. } = &done.result;
         match level {
             Some(level) => print_line(format_args!("{}: {name} {level}", self.file.display())),
             None => print_line(format_args!("{}: {name}", self.file.display())),
@@ -196,17 +197,18 @@ impl Concepts {
         let number =
             |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |n| format!("{n:.3}"));
         let text = |text: Option<&String>| {
-            text.map_or_else(|| "-".to_owned(), |text| text.chars().take(SHOWN_MAX).collect())
+            let shown = text.map(|text| text.chars().take(SHOWN_MAX).collect::<String>());
+            shown.map_or_else(|| "-".to_owned(), |text| one_line(&text))
         };
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(concepts.iter().map(|concept| {
             vec![
-                crate::failure::one_line(&concept.name),
+                one_line(&concept.name),
                 number(concept.level),
                 number(concept.confidence),
                 text(concept.learned_by.as_ref()),
                 text(concept.updated_at_text().as_ref()),
-                crate::failure::one_line(&text(concept.description.as_ref())),
+                text(concept.description.as_ref()),
             ]
         }));
         let mut out = Output::new();

@@ -173,18 +173,19 @@ impl Edit {
                 None => return Err(format!("there is no `{place}`; {value} is required")),
             }
         }
-        if document.is_null() {
-            *document = Value::Object(serde_json::Map::new());
-        }
         for Assigned { place, value } in &self.set {
             *place.make(document)? = value.clone();
         }
         for Assigned { place, value } in &self.add {
             place::add(place, document, value)?;
         }
-        // The last of a list first: the others keep their numbers.
-        let mut places: Vec<&Place> = self.delete.iter().collect();
+        // Which elements are meant is what they are before any goes; then the last of a list first, whatever it was called.
+        let counted = |place: &Place| {
+            place.counted(document).ok_or_else(|| format!("there is no `{place}` to delete"))
+        };
+        let mut places = self.delete.iter().map(counted).collect::<Result<Vec<_>, String>>()?;
         places.sort_by(|a, b| b.cmp(a));
+        places.dedup();
         for place in places {
             place.delete(document)?;
         }

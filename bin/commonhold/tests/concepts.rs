@@ -20,7 +20,7 @@ fn concepts_are_learned_and_shown() {
     let concept = &learned["concept"];
     assert_eq!((&concept["level"], &concept["learned_by"]), (&json!(0.7), &json!("maria")));
     let told = world.ok(&["concepts", "learn", "tides", "--level", "0.1", "--by", "otto"]);
-    assert!(told.starts_with("human.jsonc: tides 0.4"), "{told}");
+    assert!(told.starts_with("human.jsonc: tides 0.38421"), "{told}");
     let shown = world.json(&["concepts", "show", "tides"]);
     assert_eq!((&shown["learned_by"], &shown["confidence"]), (&json!("otto"), &json!(0.9)));
     assert_eq!(shown["description"], "twice a day");
@@ -28,8 +28,19 @@ fn concepts_are_learned_and_shown() {
     assert_eq!(all["concepts"].as_array().unwrap().len(), 1);
     let table = world.ok(&["concepts", "show"]);
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines[0].starts_with("name ") && lines[1].starts_with("tides  0.4"), "{table}");
+    assert!(lines[0].starts_with("name ") && lines[1].starts_with("tides  0.384 "), "{table}");
     assert!(lines[1].ends_with("Z  twice a day"), "{table}");
+}
+
+#[test]
+fn names_are_shown_in_one_line() {
+    let world = World::new();
+    let by = "otto\n\u{1b}[31mmaria";
+    let told = world.ok(&["concepts", "learn", "a\nb", "--level", "0.5", "--by", by]);
+    assert_eq!(told, "human.jsonc: a b 0.5\n");
+    let table = world.ok(&["concepts", "show"]);
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(!table.contains('\u{1b}') && table.contains("otto \\u{1b}[31mmaria"), "{table}");
 }
 
 #[test]

@@ -54,12 +54,39 @@ fn an_edit_is_one_step_and_keeps_the_form() {
 }
 
 #[test]
+fn what_is_deleted_is_what_was_meant() {
+    let world = World::new();
+    let edit = |list: &str, places: &[&str]| {
+        std::fs::write(world.path("l.json"), format!("{{\"l\": {list}}}")).unwrap();
+        let mut arguments = vec!["file", "edit", "l.json"];
+        places.iter().for_each(|place| arguments.extend(["--delete", place]));
+        world.ok(&arguments);
+        world.json(&["file", "show", "l.json", "l"])["value"].clone()
+    };
+    let abc = r#"["a", "b", "c"]"#;
+    assert_eq!(edit(abc, &["l[1]", "l[-3]"]), json!(["c"]));
+    assert_eq!(edit(abc, &["l[-3]", "l[1]"]), json!(["c"]));
+    assert_eq!(edit(abc, &["l[0]", "l[-1]"]), json!(["b"]));
+    assert_eq!(edit(abc, &["l[1]", "l[-2]"]), json!(["a", "c"]), "one element, named twice");
+    assert_eq!(edit("[[1, 2], [3, 4]]", &["l[0][0]", "l[-1][-1]", "l[-2][1]"]), json!([[], [3]]));
+    assert_eq!(edit(r#"[{"a": 1}, 2]"#, &["l[-2]", "l[0].a"]), json!([2]));
+    let before = std::fs::read_to_string(world.path("l.json")).unwrap();
+    let beyond = ["file", "edit", "l.json", "--delete", "l[0]", "--delete", "l[-2]"];
+    world.fails(&beyond, 1, "there is no `l[-2]` to delete");
+    assert_eq!(std::fs::read_to_string(world.path("l.json")).unwrap(), before);
+}
+
+#[test]
 fn a_file_that_is_not_there_is_made() {
     let world = World::new();
     world.ok(&["file", "edit", "new.json", "--set", "a.\"b.c\"[+]=1"]);
     let made = std::fs::read_to_string(world.path("new.json")).unwrap();
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
     assert_eq!(made, json!({"a": {"b.c": [1]}}));
+    world.ok(&["file", "edit", "list.json", "--set", "[+]=1", "--add", "[0]=2"]);
+    assert_eq!(world.json(&["file", "show", "list.json"])["value"], json!([3]));
+    world.fails(&["file", "edit", "none.json", "--delete", "a"], 1, "there is no `a` to delete");
+    assert!(!world.path("none.json").exists());
 }
 
 #[test]
@@ -67,7 +94,7 @@ fn what_is_wrong_is_said_in_one_line_and_changes_nothing() {
     let world = world();
     std::fs::write(world.path("bad.json"), "{\n  \"a\": 1,\n  \"b\" 2\n}\n").unwrap();
     std::fs::write(world.path("empty.json"), "").unwrap();
-    let table: [(&[&str], i32, &str); 16] = [
+    let table: [(&[&str], i32, &str); 17] = [
         (&["edit", "s.jsonc"], 2, "nothing to do: give --set, --add or --delete"),
         (
             &["edit", "s.jsonc", "--set", "a=hello"],
@@ -77,6 +104,11 @@ fn what_is_wrong_is_said_in_one_line_and_changes_nothing() {
         (&["edit", "s.jsonc", "--set", "a"], 2, "`a` has no value; write a=JSON"),
         (&["edit", "s.jsonc", "--set", "a..b=1"], 2, "a name is missing"),
         (&["edit", "s.jsonc", "--add", "a=x"], 2, "`x` is not a number"),
+        (
+            &["edit", "s.jsonc", "--set", "a=12345678901234567890123"],
+            2,
+            "12345678901234567890123 would be rounded to 1.2345678901234568e22; write it as a text",
+        ),
         (
             &["edit", "s.jsonc", "--set", "x=1", "--set", "editor.tabs.x=1"],
             1,

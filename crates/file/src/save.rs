@@ -254,13 +254,19 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Gives it the name: this is the moment of the change. What it replaced becomes `backup`. The folder is not synced.
-    pub(crate) fn place(mut self, seen: &Seen, backup: &Path) -> Result<Placed, OsError> {
+    /// Gives it the name: this is the moment of the change. What it replaced becomes `backup`; with `kept` what is there
+    /// stays until it is replaced by something that nobody else has. The folder is not synced.
+    pub(crate) fn place(
+        mut self,
+        seen: &Seen,
+        backup: &Path,
+        kept: bool,
+    ) -> Result<Placed, OsError> {
         if seen.stamp.is_none() {
             return self.place_new();
         }
         // Where there can be no backup there is none.
-        if std::fs::rename(&self.at, backup).is_ok() {
+        if !kept && std::fs::rename(&self.at, backup).is_ok() {
             backup.clone_into(&mut self.at);
         }
         match exchange(&self.at, &self.path) {
@@ -271,6 +277,9 @@ impl Draft {
         }
         self.placed = true;
         if !seen.is_at(&self.at)? {
+            if kept && std::fs::rename(&self.at, backup).is_ok() {
+                backup.clone_into(&mut self.at);
+            }
             let text = std::fs::read(&self.at).map_err(|e| OsError::new("read", &self.at, e))?;
             let ours = self.file.metadata().map_err(|e| OsError::new("look at", &self.path, e))?;
             let (stamp, racy) =

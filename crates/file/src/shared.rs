@@ -347,7 +347,9 @@ impl Rounds<'_> {
             return Ok(Round::Theirs);
         }
         seam::before_the_exchange();
-        match draft.place(&self.seen, &backup_path(self.path))? {
+        // What is not merged yet is in the backup alone.
+        let kept = self.unmerged.is_some();
+        match draft.place(&self.seen, &backup_path(self.path), kept)? {
             Placed::Well => self.finish(Some(&folder)).map(|()| Round::Done),
             Placed::Taken => Ok(Round::Theirs),
             Placed::Over { theirs, at, stamp, racy } => {

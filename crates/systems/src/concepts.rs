@@ -8,7 +8,7 @@
 //!   (level.rs has the formula); of other fields the latest update's stays (record.rs).
 //!
 //! **Laws**: merging is associative, commutative and idempotent in what the concepts say, to the bit. The order of the
-//! list, and how a time is written, are those of the map that is merged into. Times more than
+//! list and of names in a field's value, and how a time is written, are those of the map that is merged into. Times more than
 //! five minutes ahead of the clock count as now, so with such times in them the laws are of merges at one time.
 
 mod concept;
@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod level;
 mod map;
+mod memory;
 mod record;
 #[cfg(test)]
 mod tests;

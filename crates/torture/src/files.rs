@@ -8,7 +8,8 @@
 //! | shared file | `SharedFile::update` |
 //!
 //! **Who counts**: a worker notes each update in a file of its own after the call returned, with one `write(2)`. What is
-//! noted and not in the file afterwards is lost. **The watcher** (watch.rs) reads the file after each change and parses it.
+//! noted and not in the file afterwards is lost. An update also adds one to the worker's own count in the file: an update
+//! that is made twice adds two. **The watcher** (watch.rs) reads the file after each change and parses it.
 
 mod report;
 mod watch;
@@ -86,14 +87,10 @@ pub fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<FilesReport, To
         ));
         ways.push(one_way(options, way)?);
     }
-    let ok = ways.iter().any(|way| way.way == Way::Shared.name() && way.holds());
-    Ok(FilesReport {
-        system: "files",
-        processes: options.processes,
-        updates: options.updates,
-        ways,
-        ok,
-    })
+    let (processes, updates, kill) = (options.processes, options.updates, options.kill);
+    let report = FilesReport { system: "files", processes, updates, kill, ways, ok: false };
+    let ok = report.ways.iter().any(|way| way.way == Way::Shared.name() && way.holds(&report));
+    Ok(FilesReport { ok, ..report })
 }
 
 fn one_way(options: &Options, way: Way) -> Result<WayReport, TortureError> {

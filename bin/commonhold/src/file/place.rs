@@ -50,6 +50,7 @@ impl FromStr for Assigned {
             let quoted = Value::from(json).to_string();
             format!("`{json}` is not JSON; a text is written in quotes: '{place}={quoted}'")
         })?;
+        exact(json)?;
         Ok(Self { place, value })
     }
 }
@@ -58,9 +59,39 @@ impl FromStr for Assigned {
 pub(crate) fn added(text: &str) -> Result<Assigned, String> {
     let (place, number) = split(text)?;
     match serde_json::from_str(number) {
-        Ok(value @ Value::Number(_)) => Ok(Assigned { place, value }),
+        Ok(value @ Value::Number(_)) => {
+            exact(number)?;
+            Ok(Assigned { place, value })
+        }
         _ => Err(format!("`{number}` is not a number; write {place}=1")),
     }
+}
+
+/// Refuses whole numbers that would become others: a value holds 64 bits, or the 17 digits of a double.
+fn exact(json: &str) -> Result<(), String> {
+    let mut rest = json;
+    while let Some(at) = rest.find(|c: char| c == '"' || c.is_ascii_digit()) {
+        rest = rest.get(at..).unwrap_or_default();
+        if rest.starts_with('"') {
+            rest = quoted(rest)?.1;
+            continue;
+        }
+        let end = rest.find(|c: char| !c.is_ascii_digit() && !".eE+-".contains(c));
+        let (number, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = behind;
+        if number.bytes().all(|b| b.is_ascii_digit()) && number.parse::<u64>().is_err() {
+            let double: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
+            let shown = format!("{double:e}");
+            let (digits, power) = shown.split_once('e').unwrap_or((&shown, ""));
+            let same = digits.replace('.', "") == number.trim_end_matches('0')
+                && power.parse() == Ok(number.len() - 1);
+            if !same {
+                let why = "would be rounded to";
+                return Err(format!("{number} {why} {shown}; write it as a text, in quotes"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn split(text: &str) -> Result<(Place, &str), String> {
@@ -213,6 +244,24 @@ impl Place {
         Ok(value)
     }
 
+    /// The same place by the numbers of elements from the first on; none if it is not there.
+    pub(crate) fn counted(&self, document: &Value) -> Option<Self> {
+        let (mut value, mut steps) = (document, Vec::new());
+        for step in &self.0 {
+            let (next, step) = match (step, value) {
+                (Step::Name(name), Value::Object(object)) => (object.get(name)?, step.clone()),
+                (step, Value::Array(list)) => {
+                    let at = step.index(list.len())?;
+                    (list.get(at)?, Step::At(at))
+                }
+                _ => return None,
+            };
+            value = next;
+            steps.push(step);
+        }
+        Some(Self(steps))
+    }
+
     /// Removes it.
     pub(crate) fn delete(&self, document: &mut Value) -> Result<(), String> {
         let missing = || format!("there is no `{self}` to delete");
@@ -301,6 +350,34 @@ mod tests {
         assert_eq!(why, "`hello` is not JSON; a text is written in quotes: 'a=\"hello\"'");
         assert!(read("a").unwrap_err().contains("write a=JSON"));
         assert!(added("a=\"1\"").is_err() && added("a=").is_err() && added("a=-1.5").is_ok());
+    }
+
+    #[test]
+    fn whole_numbers_are_what_was_given_or_refused() {
+        let read = |text: &str| text.parse::<Assigned>().map(|a| a.value.to_string());
+        for (number, written) in [
+            ("18446744073709551615", "18446744073709551615"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("10000000000000000000000", "1e22"),
+            ("-123000000000000000000000", "-1.23e23"),
+            ("{\"a\": [1.5, 2e30, \"12345678901234567890123\"]}", ""),
+            ("{\"12345678901234567890123\": 3.14159265358979323846}", ""),
+        ] {
+            let read = read(&format!("n={number}"));
+            assert!(read.as_ref().is_ok_and(|it| written.is_empty() || it == written), "{read:?}");
+        }
+        for number in [
+            "12345678901234567890123",
+            "-12345678901234567890123",
+            "18446744073709551617",
+            "10000000000000000000001",
+            "[1, {\"\\\"9\": 12345678901234567890123}]",
+        ] {
+            let why = read(&format!("n={number}")).unwrap_err();
+            assert!(why.contains(" would be rounded to 1"), "{why}");
+        }
+        let why = added("n=12345678901234567890123").unwrap_err();
+        assert!(why.contains("12345678901234567890123 would be rounded to 1.2345"), "{why}");
     }
 
     #[test]

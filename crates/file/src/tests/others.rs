@@ -90,6 +90,25 @@ fn who_never_lets_us_is_told_where_everything_is() {
 }
 
 #[test]
+fn what_is_not_merged_yet_outlives_a_round_that_fails() {
+    let place = Place::new("{\"ours\": 0}");
+    let (path, mut times) = (place.path.clone(), 0);
+    let _meanwhile = Meanwhile::new(move || {
+        times += 1;
+        if times == 1 {
+            return renames(&path, 1);
+        }
+        // In the next round there is nothing that could be exchanged.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+    });
+    let error = count(&place.file()).unwrap_err();
+    let FileError::Unmerged { theirs, .. } = &error else { panic!("{error}") };
+    let theirs: Value = serde_json::from_slice(&std::fs::read(theirs).unwrap()).unwrap();
+    assert_eq!(theirs["theirs 1"], json!(1));
+}
+
+#[test]
 fn what_is_changed_before_each_look_is_given_up_and_nothing_written() {
     let place = Place::new("{\"n\": 0}");
     let file = place.file();

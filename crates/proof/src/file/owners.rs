@@ -90,8 +90,7 @@ fn forked(plan: &Plan) -> Result<Outcome, Failure> {
     let tried = add(&path, Patience::new().retries(5));
     outcome.demand(is_held(&tried), || format!("an owner who forked was robbed: {tried:?}"));
     owner.kill()?;
-    let (wrong, _) = next(&path, 1);
-    wrong
+    next(&path, 1)
         .into_iter()
         .for_each(|wrong| outcome.violation(format!("an owner who forked was killed: {wrong}")));
     post.tell(2, 1);

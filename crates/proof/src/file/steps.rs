@@ -1,12 +1,14 @@
-//! One process updates the file, and is killed before each of its system calls, or the call fails; in a second round
-//! there is the lock of a dead one to be removed first.
+//! One process updates the file, and is killed before each of its system calls, or the call fails; then comes the next
+//! update. Once for each kind of update (scene.rs).
+//!
+//! **Time**: the next update is to be made within 50 ms. The machine may have other things to do, so a step whose next
+//! update takes longer is made again: it is a violation when it takes longer three times.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use commonhold_file::{Patience, SharedFile};
-
-use super::{OLD, PATIENCE, add, next, path, text, whole};
+use super::path;
+use super::scene::{Scene, is_exchange, race};
 use crate::syscalls::{self, Action, Call, End, Watcher};
 use crate::{Failure, Outcome, Plan, child};
 
@@ -18,6 +20,10 @@ const ACTIONS: [Action; 5] = [
     Action::Fail(libc::EINTR),
     Action::Short,
 ];
+/// After a death the next update is made within this.
+const NEXT: Duration = Duration::from_millis(50);
+/// So often a step is made whose next update takes longer.
+const REPEATS: usize = 3;
 /// More calls than this no update makes.
 const CALLS_MAX: u64 = 2000;
 /// Calls on memory, on threads and for the end: who has no memory is killed, which is another fault.
@@ -42,11 +48,29 @@ struct Fault {
     action: Action,
     calls: u64,
     happened: bool,
+    /// The file over which somebody renames his version before the first exchange, and whether he did.
+    race: Option<PathBuf>,
+    raced: bool,
+    /// His version is in the backup alone.
+    only_in_backup: bool,
+    /// Why he could not.
+    broken: Option<Failure>,
+}
+
+impl Fault {
+    fn new(at: u64, action: Action, race: Option<PathBuf>) -> Self {
+        let (calls, happened, raced, only_in_backup, broken) = (0, false, false, false, None);
+        Self { at, action, calls, happened, race, raced, only_in_backup, broken }
+    }
 }
 
 impl Watcher for Fault {
-    fn before(&mut self, _: &syscalls::Child, call: &Call) -> Action {
+    fn before(&mut self, child: &syscalls::Child, call: &Call) -> Action {
         self.calls += 1;
+        if let Some(path) = self.race.take_if(|path| is_exchange(child, call, path)) {
+            self.raced = true;
+            self.broken = race(&path).err();
+        }
         let suits = match self.action {
             Action::Kill => true,
             Action::Short => syscalls::is_write(call),
@@ -62,105 +86,149 @@ impl Watcher for Fault {
     fn behind(&mut self, _: &syscalls::Child, _: &Call, _: i64) {}
 }
 
+/// What all steps showed.
+#[derive(Default)]
+struct Tally {
+    kills: u64,
+    failures: u64,
+    races: u64,
+    /// How often a change in between was in the backup alone afterwards.
+    backups: u64,
+    /// Of each next update.
+    took: Vec<Duration>,
+}
+
 /// Makes this part.
 pub(super) fn run(plan: &Plan) -> Result<Outcome, Failure> {
-    let mut outcome = Outcome::default();
-    let (mut kills, mut failures, mut worst, mut number) = (0, 0, Duration::ZERO, 0);
-    for stale in [false, true] {
+    let (mut outcome, mut tally) = (Outcome::default(), Tally::default());
+    for (round, scene) in (0..).zip(Scene::ALL) {
+        let races = tally.races;
         for at in 1..CALLS_MAX {
             let mut reached = false;
             for (which, action) in (0..).zip(ACTIONS) {
-                number += 1;
+                let number = (round * CALLS_MAX + at) * ACTIONS.len() as u64 + which;
                 // The fast part kills at each call, and lets one of four fail in one way.
                 let fails = at.wrapping_add(plan.seed).is_multiple_of(4) && at / 4 % 4 + 1 == which;
                 let sampled = plan.long || action == Action::Kill || fails;
                 if !sampled || plan.only.is_some_and(|only| only != number) {
-                    reached |= plan.only.is_some_and(|only| only > number);
+                    reached |= plan.only.is_some();
                     continue;
                 }
-                let fault = Fault { at, action, calls: 0, happened: false };
-                let place = format!("{action:?} at call {at}, stale lock {stale}; --only {number}");
-                let (done, took) = one(plan, stale, fault, &place, &mut outcome)?;
-                reached |= done.calls >= at;
-                worst = worst.max(took);
-                outcome.faults += u64::from(done.happened);
-                let count = if action == Action::Kill { &mut kills } else { &mut failures };
-                *count += u64::from(done.happened);
+                let place = format!("{scene:?}: {action:?} at call {at}; --only {number}");
+                reached |= step(plan, scene, (at, action), &place, &mut outcome, &mut tally)?;
             }
             if !reached || outcome.is_hopeless() {
                 break;
             }
         }
+        if scene == Scene::Merge && plan.only.is_none() && !outcome.is_hopeless() {
+            outcome.demand(tally.races > races, || "nobody raced: no exchange was seen".to_owned());
+        }
     }
-    let worst = worst.as_secs_f64() * 1e3;
-    outcome.figures = format!(
-        "{kills} kills, {failures} failed calls, next update within {worst:.1} ms (target 50)"
-    );
+    outcome.figures = tally.figures();
     Ok(outcome)
 }
 
-/// One child that suffers the fault, and the update after it.
-fn one(
+impl Tally {
+    fn figures(mut self) -> String {
+        self.took.sort_unstable();
+        let ms = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let slow = self.took.iter().filter(|took| **took > NEXT).count();
+        let (median, worst) = (ms(self.took.get(self.took.len() / 2)), ms(self.took.last()));
+        let Self { kills, failures, races, backups, .. } = self;
+        format!(
+            "{kills} kills, {failures} failed calls, {races} changes in between ({backups} in the \
+             backup alone); next update: median {median:.1} ms, \
+             worst {worst:.1} ms, {slow} of {} over 50 ms",
+            self.took.len()
+        )
+    }
+}
+
+/// One step, again if its next update is slow; whether the child came to that call.
+fn step(
     plan: &Plan,
-    stale: bool,
-    mut fault: Fault,
+    scene: Scene,
+    (at, action): (u64, Action),
     place: &str,
     outcome: &mut Outcome,
-) -> Result<(Fault, Duration), Failure> {
-    let folder = plan.folder.join("step");
-    std::fs::create_dir_all(&folder)?;
-    let path = path(&folder);
-    std::fs::write(&path, OLD)?;
-    if stale {
-        abandon(&path)?;
+    tally: &mut Tally,
+) -> Result<bool, Failure> {
+    let mut slow = Vec::new();
+    let mut reached = false;
+    while slow.len() < REPEATS {
+        let folder = plan.folder.join("step");
+        std::fs::create_dir_all(&folder)?;
+        let path = path(&folder);
+        let race = (scene == Scene::Merge).then(|| path.clone());
+        let mut fault = Fault::new(at, action, race);
+        let took = one(plan, scene, &path, &mut fault, place, outcome)?;
+        std::fs::remove_dir_all(&folder)?;
+        if let Some(broken) = fault.broken {
+            return Err(broken);
+        }
+        reached |= fault.calls >= at;
+        outcome.faults += u64::from(fault.happened);
+        let count = if action == Action::Kill { &mut tally.kills } else { &mut tally.failures };
+        *count += u64::from(fault.happened);
+        tally.races += u64::from(fault.raced);
+        tally.backups += u64::from(fault.only_in_backup);
+        tally.took.extend(took);
+        match took.filter(|took| *took > NEXT) {
+            Some(took) => slow.push(took.as_millis()),
+            None => return Ok(reached),
+        }
     }
+    outcome.violation(format!("the next update took {slow:?} ms each time: {place}"));
+    Ok(reached)
+}
+
+/// One child that suffers the fault, and the update after it: how long that took, if there was one.
+fn one(
+    plan: &Plan,
+    scene: Scene,
+    path: &Path,
+    fault: &mut Fault,
+    place: &str,
+    outcome: &mut Outcome,
+) -> Result<Option<Duration>, Failure> {
+    scene.plant(path)?;
     let post = child::Post::new()?;
     let mut child = syscalls::Child::start(|| {
-        post.tell(0, 1 + u64::from(life(plan, &path)));
+        post.tell(0, 1 + u64::from(scene.live(plan, path)));
         true
     })?;
-    let end = child.run(&mut fault)?;
+    let end = child.run(fault)?;
     drop(child);
-    let acknowledged = post.read(0) == 2;
+    let (acknowledged, raced) = (post.read(0) == 2, fault.raced);
     outcome.demand(end != End::Badly, || format!("it died: {place}"));
-    let now = whole(&path, [1, 2]);
-    outcome.demand(now.is_some(), || {
-        let there = std::fs::read_to_string(&path).unwrap_or_default();
-        format!("neither the old nor the new version: {there:?}: {place}")
+    let now = match scene.read(path) {
+        Ok(now) => now,
+        Err(there) => {
+            outcome.violation(format!("no whole version: {there:?}: {place}"));
+            return Ok(None);
+        }
+    };
+    let told = format!("acknowledged {acknowledged}, theirs in between {raced}");
+    outcome.demand(scene.is_sound(now, acknowledged, raced), || {
+        format!("{told}, but it is {now:?}: {place}")
     });
-    outcome.demand(!acknowledged || now == Some(2), || {
-        format!("acknowledged, but not there: {place}")
-    });
-    let mut took = Duration::ZERO;
-    if let Some(now) = now {
-        let (wrong, time) = next(&path, now);
-        took = time;
-        wrong.into_iter().for_each(|wrong| outcome.violation(format!("{wrong}: {place}")));
+    fault.only_in_backup = !acknowledged && Scene::is_only_in_backup(path, now, raced);
+    let raced = raced && !fault.only_in_backup;
+    let start = Instant::now();
+    let done = scene.update(path);
+    if plan.sabotaged("slow") {
+        std::thread::sleep(NEXT);
     }
-    std::fs::remove_dir_all(&folder)?;
-    Ok((fault, took))
-}
-
-/// What the child does: one update.
-fn life(plan: &Plan, path: &Path) -> bool {
-    if plan.sabotaged("in-place") {
-        return std::fs::write(path, text(2)).is_ok();
+    let took = start.elapsed();
+    if let Err(e) = done {
+        outcome.violation(format!("the next update: {e}: {place}"));
     }
-    let done = add(path, Patience::new().limit(PATIENCE)).is_ok();
-    done || plan.sabotaged("unsynced-result")
-}
-
-/// Leaves the lock of a process that was killed.
-pub(super) fn abandon(path: &Path) -> Result<(), Failure> {
-    let post = child::Post::new()?;
-    let mut holder = child::Child::start(|| {
-        let lock = SharedFile::new(path).lock()?;
-        post.tell(0, 1);
-        post.hear(1, 1)?;
-        drop(lock);
-        Ok(())
-    })?;
-    post.hear(0, 1)?;
-    holder.kill()?;
-    Ok(())
+    let next = scene.read(path);
+    let sound =
+        next.as_ref().is_ok_and(|next| scene.is_sound_next(now, *next, acknowledged, raced));
+    outcome.demand(sound, || format!("{told}, {now:?}, but the next made it {next:?}: {place}"));
+    let left = scene.left(path)?;
+    outcome.demand(left.is_empty(), || format!("{left:?} is left: {place}"));
+    Ok(Some(took))
 }

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 
 use super::error::ConceptError;
 use super::level::unit;
-use super::record::{CONFIDENCE, DESCRIPTION, LEARNED_BY, LEVEL, MERGED, NAME, State, UPDATED_AT};
+use super::memory::is_name;
+use super::record::{CONFIDENCE, DESCRIPTION, LEARNED_BY, LEVEL, NAME, State, UPDATED_AT};
 use super::time;
 
 /// A concept, as it is read.
@@ -76,7 +77,8 @@ impl Learned {
         self
     }
 
-    /// How sure that is, 0 to 1; 1 if never set. It is what the level weighs.
+    /// How sure that is, 0 to 1. It is what the level weighs, which is 1 if this is never set, whatever an older level's
+    /// confidence was.
     #[must_use]
     pub fn confidence(mut self, confidence: f64) -> Self {
         self.confidence = Some(confidence);
@@ -120,9 +122,10 @@ impl Learned {
                 return Err(ConceptError::Range { what, name: self.name.clone(), value });
             }
         }
-        let reserved = [NAME, DESCRIPTION, LEVEL, CONFIDENCE, UPDATED_AT, LEARNED_BY, MERGED];
-        match reserved.into_iter().find(|name| self.rest.contains_key(*name)) {
-            Some(name) => Err(ConceptError::Reserved(name.to_owned())),
+        let meant = [NAME, DESCRIPTION, LEVEL, CONFIDENCE, UPDATED_AT, LEARNED_BY];
+        let reserved = |name: &&String| meant.contains(&name.as_str()) || is_name(name);
+        match self.rest.keys().find(reserved) {
+            Some(name) => Err(ConceptError::Reserved(name.clone())),
             None => Ok(()),
         }
     }

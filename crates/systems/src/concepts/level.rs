@@ -48,11 +48,11 @@ impl Observation {
     }
 
     /// `[updated_at, level, confidence, learned_by]`.
-    fn to_value(&self) -> Value {
+    pub(super) fn to_value(&self) -> Value {
         json!([time::text(self.at), self.level, self.confidence, self.by])
     }
 
-    fn of_value(value: &Value) -> Option<Self> {
+    pub(super) fn of_value(value: &Value) -> Option<Self> {
         let [at, level, confidence, by] = value.as_array()?.as_slice() else { return None };
         let confidence = unit(confidence.as_f64()?)?;
         Self::new(time::of_value(at)?, by.as_str()?, level.as_f64()?, Some(confidence))
@@ -83,19 +83,14 @@ impl PartialEq for Observation {
 impl Eq for Observation {}
 
 impl Observations {
-    /// A set of one, or none.
-    pub(super) fn of(observation: Option<Observation>) -> Self {
-        Self(observation.into_iter().collect())
+    /// The set of these.
+    pub(super) fn of(observations: impl IntoIterator<Item = Observation>) -> Self {
+        Self(observations.into_iter().collect()).kept()
     }
 
-    /// A list in a file; none, when one of its elements is no observation.
-    pub(super) fn of_value(value: &Value) -> Option<Self> {
-        let all = value.as_array()?.iter().map(Observation::of_value);
-        Some(Self(all.collect::<Option<_>>()?).kept())
-    }
-
-    pub(super) fn to_value(&self) -> Value {
-        self.0.iter().map(Observation::to_value).collect()
+    /// The latest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Observation> {
+        self.0.iter()
     }
 
     pub(super) fn is_empty(&self) -> bool {

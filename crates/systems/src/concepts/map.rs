@@ -80,7 +80,8 @@ impl ConceptMap {
         self
     }
 
-    /// What time it is, in microseconds since 1970; this machine's clock if never set.
+    /// What time it is, in microseconds since 1970; this machine's clock if never set. From 1970 to 9999, as times are
+    /// written.
     #[must_use]
     pub fn now(mut self, micros: i64) -> Self {
         self.now = Some(micros);
@@ -124,7 +125,8 @@ impl ConceptMap {
         let name = learned.name.as_str();
         let there = self.states(|other| other == name).by_name.remove(name);
         let at = learned.at.unwrap_or_else(|| self.clock()).clamp(0, self.clock());
-        let at = there.as_ref().map_or(at, |there| at.max(there.state.stamp.at.saturating_add(1)));
+        let before = there.as_ref().map_or(0, |there| there.state.stamp.at.saturating_add(1));
+        let at = at.max(before).min(time::LAST);
         let by = learned.by.clone().unwrap_or_else(|| self.persona.clone());
         let before = there.as_ref().map(|there| there.state.clone()).unwrap_or_default();
         let mut state = before.seen_at(Stamp { at, by: by.clone() });
@@ -138,8 +140,8 @@ impl ConceptMap {
             state.set(CONFIDENCE, confidence.into());
         }
         if let Some(level) = learned.level {
-            let confidence = state.get(CONFIDENCE).and_then(Value::as_f64);
-            let one = Observation::new(at, &by, level, confidence);
+            // An older level's confidence says nothing of this one.
+            let one = Observation::new(at, &by, level, learned.confidence);
             state.see(Observations::of(one));
         }
         match there {
@@ -217,7 +219,7 @@ impl ConceptMap {
     }
 
     fn clock(&self) -> i64 {
-        self.now.unwrap_or_else(time::now)
+        self.now.unwrap_or_else(time::now).clamp(0, time::LAST)
     }
 
     fn bound(&self) -> Bound {

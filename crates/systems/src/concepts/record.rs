@@ -6,16 +6,16 @@
 //! is associative, commutative and idempotent.
 //!
 //! In the file, `updated_at` and `learned_by` are the stamp, and hold for each field and the level. What they do not
-//! tell stands in one field more, [`MERGED`], which most concepts do not have:
-//! `{ "levels": [[updated_at, level, confidence, learned_by], …], "fields": { name: [updated_at, learned_by], … } }`.
-//! A `level` that does not follow from these levels was written by somebody who does not know them: he has the last
-//! word, and the level is one observation from there on.
+//! tell stands in one field more, which most concepts do not have (memory.rs). A `level` that does not follow from the
+//! levels there was written by somebody who does not know them: he has the last word, and the level is one observation
+//! from there on.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::level::{Observation, Observations, unit};
+use super::memory::{Memory, Strange, is_memory};
 use super::time;
 
 pub(super) const NAME: &str = "name";
@@ -24,10 +24,6 @@ pub(super) const LEVEL: &str = "level";
 pub(super) const CONFIDENCE: &str = "confidence";
 pub(super) const UPDATED_AT: &str = "updated_at";
 pub(super) const LEARNED_BY: &str = "learned_by";
-/// What merging has to remember.
-pub(super) const MERGED: &str = "merged";
-const LEVELS: &str = "levels";
-const FIELDS: &str = "fields";
 
 type Object = Map<String, Value>;
 
@@ -57,6 +53,7 @@ pub(super) struct State {
     pub(super) stamp: Stamp,
     pub(super) seen: Observations,
     fields: BTreeMap<String, (Stamp, Value)>,
+    strange: Strange,
 }
 
 impl State {
@@ -66,28 +63,28 @@ impl State {
         let at = concept.get(UPDATED_AT).and_then(time::of_value);
         let by = concept.get(LEARNED_BY).map(name_of).unwrap_or_default();
         let stamp = Stamp { at: bound.of(at.unwrap_or(0)), by };
-        let merged = concept.get(MERGED).and_then(Value::as_object);
-        let stamps = merged.and_then(|merged| merged.get(FIELDS)).and_then(Value::as_object);
+        let memory = Memory::of(concept);
         let stamp_of = |name: &str| {
-            let old = stamps.and_then(|stamps| stamp_of_value(stamps.get(name)?));
-            old.filter(|old| *old < stamp).unwrap_or_else(|| stamp.clone())
+            let old = memory.fields.get(name).filter(|old| **old < stamp);
+            old.unwrap_or(&stamp).clone()
         };
         let level = concept.get(LEVEL).and_then(Value::as_f64).and_then(unit);
-        let meant = |name: &str| match name {
-            NAME | MERGED | LEARNED_BY => true,
+        let meant = |name: &str, value: &Value| match name {
+            NAME | LEARNED_BY => true,
             LEVEL => level.is_some(),
             UPDATED_AT => stamp.at > 0,
-            _ => false,
+            _ => is_memory(name, value),
         };
-        let fields = concept.iter().filter(|(name, _)| !meant(name));
-        let fields = fields.map(|(name, value)| (name.clone(), (stamp_of(name), value.clone())));
+        let fields = concept.iter().filter(|(name, value)| !meant(name, value));
+        let fields = fields.map(|(name, value)| (name.clone(), (stamp_of(name), plain(value))));
         let fields = fields.collect();
-        let kept = merged.and_then(|merged| Observations::of_value(merged.get(LEVELS)?));
-        let seen = match kept.filter(|kept| level.is_some_and(|level| kept.gives(level))) {
-            Some(kept) => kept,
-            None => Observations::of(own(concept, &stamp)),
+        let (seen, strange) = match level {
+            Some(level) if memory.levels.gives(level) => (memory.levels, memory.strange),
+            Some(_) => (Observations::of(own(concept, &stamp)), memory.strange),
+            // Who took the level away took all of them.
+            None => (Observations::default(), memory.strange.without_levels()),
         };
-        Self { stamp, seen: seen.within(bound), fields }
+        Self { stamp, seen: seen.within(bound), fields, strange }
     }
 
     /// Both.
@@ -103,6 +100,7 @@ impl State {
         }
         // A level or a time that says nothing goes when there is one that does.
         self.see(other.seen);
+        self.strange = std::mem::take(&mut self.strange).join(other.strange);
         self.stamp = self.stamp.max(other.stamp);
         if self.stamp.at > 0 {
             self.fields.remove(UPDATED_AT);
@@ -140,7 +138,7 @@ impl State {
 
     /// Sets a field.
     pub(super) fn set(&mut self, name: &str, value: Value) {
-        self.fields.insert(name.to_owned(), (self.stamp.clone(), value));
+        self.fields.insert(name.to_owned(), (self.stamp.clone(), plain(&value)));
     }
 
     /// A field's value.
@@ -181,26 +179,19 @@ impl State {
                 concept.insert(LEVEL.to_owned(), json!(level));
             }
         }
-        self.write_merged(concept);
+        self.write_memory(concept);
     }
 
-    fn write_merged(&self, concept: &mut Object) {
-        let mut merged = Object::new();
+    fn write_memory(&self, concept: &mut Object) {
         let alone = own(concept, &self.stamp).is_some_and(|own| self.seen.is_only(&own));
-        if !alone && !self.seen.is_empty() {
-            merged.insert(LEVELS.to_owned(), self.seen.to_value());
-        }
+        let alone = alone && self.strange.is_empty();
         let older = self.fields.iter().filter(|(_, (stamp, _))| *stamp < self.stamp);
-        let older: Object =
-            older.map(|(name, (stamp, _))| (name.clone(), stamp_value(stamp))).collect();
-        if !older.is_empty() {
-            merged.insert(FIELDS.to_owned(), older.into());
-        }
-        if merged.is_empty() {
-            concept.remove(MERGED);
-        } else {
-            put(concept, MERGED, &merged.into());
-        }
+        let memory = Memory {
+            levels: if alone { Observations::default() } else { self.seen.clone() },
+            fields: older.map(|(name, (stamp, _))| (name.clone(), stamp.clone())).collect(),
+            strange: self.strange.clone(),
+        };
+        memory.write(concept, |name| self.fields.contains_key(name));
     }
 }
 
@@ -213,7 +204,7 @@ fn own(concept: &Object, stamp: &Stamp) -> Option<Observation> {
 
 /// Whether `theirs` is what a field becomes that has `ours`.
 fn is_older(ours: &(Stamp, Value), theirs: &(Stamp, Value)) -> bool {
-    let texts = || ours.1.to_string().cmp(&theirs.1.to_string());
+    let texts = || text_of(&ours.1).cmp(&text_of(&theirs.1));
     ours.0.cmp(&theirs.0).then_with(texts).is_lt()
 }
 
@@ -232,11 +223,21 @@ fn put(concept: &mut Object, name: &str, value: &Value) {
     }
 }
 
-fn stamp_value(stamp: &Stamp) -> Value {
-    json!([time::text(stamp.at.max(0)), stamp.by])
+/// The value without −0, which is equal to 0 and has another text.
+pub(super) fn plain(value: &Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() && number.as_f64() == Some(0.0) => json!(0.0),
+        Value::Array(values) => values.iter().map(plain).collect(),
+        Value::Object(values) => {
+            values.iter().map(|(name, value)| (name.clone(), plain(value))).collect()
+        }
+        other => other.clone(),
+    }
 }
 
-fn stamp_of_value(value: &Value) -> Option<Stamp> {
-    let [at, by] = value.as_array()?.as_slice() else { return None };
-    Some(Stamp { at: time::of_value(at)?, by: by.as_str()?.to_owned() })
+/// The JSON text of a plain value, names in their order: two are equal when their texts are.
+pub(super) fn text_of(value: &Value) -> String {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    value.to_string()
 }

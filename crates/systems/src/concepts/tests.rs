@@ -1,6 +1,7 @@
 //! Each edge of learning and merging; the laws are in a module of their own.
 
 mod laws;
+mod memory;
 mod persons;
 
 use serde_json::{Value, json};
@@ -55,6 +56,41 @@ fn levels_are_averaged_by_recency_and_confidence() {
     (unsure["confidence"], none["confidence"]) = (json!(0), json!(0.0));
     assert_eq!(both(unsure, none).level, Some(0.3));
     assert_eq!(HALF_LIFE.as_secs(), 30 * 24 * 3600);
+}
+
+#[test]
+fn a_level_without_a_confidence_weighs_one() {
+    let mut map = map(json!([]));
+    let mut learn = |learned: Learned| map.learn(&learned.at(NOW - 100)).unwrap();
+    learn(Learned::new("n").level(0.7).confidence(0.9).by("maria"));
+    // Somebody is not sure at all; the next who learns is, for he says nothing of it.
+    assert_eq!(learn(Learned::new("n").confidence(0.0)).level, Some(0.7));
+    let learned = learn(Learned::new("n").level(0.1).by("otto"));
+    assert_eq!((learned.level, learned.confidence), (Some(0.384211), Some(0.0)));
+    let read = super::tests::map(json!(list(&map)));
+    assert_eq!(one(&read).level, Some(0.384211), "{read:?}");
+    assert_eq!(map.learn(&Learned::new("new").level(0.3)).unwrap().level, Some(0.3));
+}
+
+#[test]
+fn a_clock_beyond_the_calendar_is_the_first_or_last_time_of_it() {
+    for (now, first, text) in [
+        (-1, 0, "1970-01-01T00:00:00Z"),
+        (i64::MIN, 0, "1970-01-01T00:00:00Z"),
+        (i64::MAX, 253_402_300_799_999_999, "9999-12-31T23:59:59.999999Z"),
+    ] {
+        let mut map = ConceptMap::new().now(now);
+        map.learn(&Learned::new("n").level(0.5)).unwrap();
+        map.learn(&Learned::new("m").level(0.5).at(i64::MAX)).unwrap();
+        let learned = map.learn(&Learned::new("n").level(0.5).by("a")).unwrap();
+        let again = if now < 0 { 1 } else { first };
+        assert_eq!(learned.updated_at, Some(again), "{map:?}");
+        let read = ConceptMap::from_value(map.clone().into_value()).unwrap().now(now);
+        assert_eq!(read.concepts(), map.concepts());
+        if again == first {
+            assert_eq!(learned.updated_at_text().as_deref(), Some(text));
+        }
+    }
 }
 
 #[test]
@@ -262,24 +298,6 @@ fn the_latest_observations_are_kept() {
 }
 
 #[test]
-fn garbage_in_what_merging_remembers_is_not_believed() {
-    for merged in [
-        json!(1),
-        json!({"levels": 1, "fields": []}),
-        json!({"levels": [[T1, 0.5]], "fields": {"x": 1}}),
-        json!({"levels": [["never", 0.5, 1, "a"]], "fields": {"x": ["never", "a"]}}),
-        json!({"levels": [[T1, 0.5, 7, "a"]], "fields": {"x": ["2999-01-01T00:00:00Z", "a"]}}),
-        json!({"levels": [], "fields": {"y": [T1, "a"]}}),
-    ] {
-        let odd = json!({"name": "n", "level": 0.5, "x": 1, "updated_at": T2, "merged": merged});
-        let read = one(&map(json!([odd.clone()])));
-        assert_eq!((read.level, read.rest.len()), (Some(0.5), 1), "{odd}");
-        let learned = map(json!([odd])).learn(&Learned::new("n").level(0.7)).unwrap();
-        assert!((learned.level.unwrap() - 0.634).abs() < 0.001, "{learned:?}");
-    }
-}
-
-#[test]
 fn a_huge_map_is_merged() {
     let concepts = |from: usize| -> Value {
         let one = |n| json!({"name": format!("concept {n}"), "level": 0.5, "updated_at": T1});
@@ -326,8 +344,8 @@ fn three_way_of(base: &ConceptMap, theirs: &ConceptMap, ours: &ConceptMap) -> Co
     both
 }
 
-/// What a map says, without the order and form of it.
-fn meaning(map: &ConceptMap) -> (std::collections::BTreeMap<String, State>, Vec<String>) {
+/// What a map says, without the order and form of it; as texts, for 0 and −0 are equal.
+fn meaning(map: &ConceptMap) -> (std::collections::BTreeMap<String, String>, Vec<String>) {
     let (mut states, mut others) = (std::collections::BTreeMap::<String, State>::new(), Vec::new());
     for element in list(map) {
         let name = element.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
@@ -341,5 +359,12 @@ fn meaning(map: &ConceptMap) -> (std::collections::BTreeMap<String, State>, Vec<
     }
     others.sort();
     others.dedup();
-    (states, others)
+    let said = states.into_iter().map(|(name, state)| {
+        let mut concept = serde_json::Map::new();
+        state.write(&mut concept);
+        let mut concept = Value::Object(concept);
+        concept.sort_all_objects();
+        (name, concept.to_string())
+    });
+    (said.collect(), others)
 }

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, SecondsFormat};
 use serde_json::Value;
 
-/// RFC 3339 has years of four digits.
-const YEAR_10000: i64 = 253_402_300_800_000_000;
+/// The last time: RFC 3339 has years of four digits.
+pub(super) const LAST: i64 = 253_402_300_799_999_999;
 
 /// The clock of this machine.
 pub(super) fn now() -> i64 {
@@ -22,7 +22,7 @@ pub(super) fn of_value(value: &Value) -> Option<i64> {
         Value::Number(number) => number.as_i64()?.checked_mul(1000)?,
         _ => return None,
     };
-    (0..YEAR_10000).contains(&micros).then_some(micros)
+    (0..=LAST).contains(&micros).then_some(micros)
 }
 
 /// As it is written.

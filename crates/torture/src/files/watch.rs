@@ -1,4 +1,10 @@
 //! The watcher: reads the file after each change and parses it.
+//!
+//! inotify tells it each rename of the file, and each write into it that is not told yet; none is left out as long as its
+//! queue (`fs.inotify.max_queued_events`, 16384) does not overflow. It reads once for each, and after the last one once
+//! more. What it reads is the version that is there by then: when two changes come faster than it reads, that is the
+//! later one, twice; the earlier one was seen by nobody here. So it shows that after no change a broken version stayed
+//! for longer than it takes to read one.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -6,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
@@ -15,7 +22,9 @@ use crate::TortureError;
 /// What the watcher saw.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
-    /// Versions read.
+    /// Renames of a file to this name that the kernel told.
+    pub(super) renames: u64,
+    /// Versions read, one after each change.
     pub(super) read: u64,
     /// Those of them that were not valid, or not there.
     pub(super) invalid: u64,
@@ -53,17 +62,36 @@ impl Watch {
 
 fn watch(inotify: &Inotify, path: &Path, stop: &AtomicBool) -> Result<Seen, TortureError> {
     let mut seen = Seen::default();
-    while !stop.load(Ordering::Relaxed) {
+    let look = |seen: &mut Seen| {
+        seen.read += 1;
+        seen.invalid += u64::from(!is_whole(path));
+    };
+    loop {
+        // Looked at first: what was changed before the end is in the queue by then.
+        let last = stop.load(Ordering::Relaxed);
         let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::from(20_u8));
-        let events = inotify.read_events().unwrap_or_default();
-        let ours = |name: &std::ffi::OsStr| path.file_name() == Some(name);
-        if events.iter().any(|event| event.name.as_deref().is_some_and(ours)) {
-            seen.read += 1;
-            seen.invalid += u64::from(!is_whole(path));
+        let _ = poll(&mut fds, if last { PollTimeout::ZERO } else { PollTimeout::from(20_u8) });
+        let events = match inotify.read_events() {
+            Ok(events) => events,
+            Err(Errno::EAGAIN) => Vec::new(),
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(TortureError::system("read what happened in a folder", e)),
+        };
+        if events.is_empty() && last {
+            look(&mut seen);
+            return Ok(seen);
+        }
+        for event in &events {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                let why = std::io::Error::other("too many changes at once; lower --processes");
+                return Err(TortureError::system("watch each change", why));
+            }
+            if event.name.as_deref() == path.file_name() {
+                seen.renames += u64::from(event.mask.contains(AddWatchFlags::IN_MOVED_TO));
+                look(&mut seen);
+            }
         }
     }
-    Ok(seen)
 }
 
 /// Whether there is a valid document in it, read as any program would.

@@ -16,6 +16,9 @@ pub(crate) const FILES_WORKER: &str = "files";
 /// From this age on a lock file is taken for stale by those who go by its age.
 const STALE: Duration = Duration::from_secs(1);
 
+/// What the name of a worker's own concept begins with, in which it counts its updates.
+pub(super) const COUNTER: &str = "worker-";
+
 type Failure = Box<dyn std::error::Error>;
 
 /// The life of a worker: way, folder, index, life, updates, parent. The exit code.
@@ -58,12 +61,18 @@ fn work(args: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// One update: a concept, which is the same however often it is added, and a count, which is not.
 fn learn(all: &mut Value, name: &str) {
     let concept = json!({"level": 0.5, "learned_by": std::process::id()});
-    match all.get_mut("concepts").and_then(Value::as_object_mut) {
-        Some(concepts) => drop(concepts.insert(name.to_owned(), concept)),
-        None => *all = json!({"concepts": {name: concept}}),
+    let index = name.split('-').next().unwrap_or_default();
+    let counter = format!("{COUNTER}{index}");
+    if !all.get("concepts").is_some_and(Value::is_object) {
+        *all = json!({"concepts": {}});
     }
+    let Some(concepts) = all.get_mut("concepts").and_then(Value::as_object_mut) else { return };
+    let count = concepts.get(&counter).and_then(|of| of.get("count")).and_then(Value::as_u64);
+    concepts.insert(name.to_owned(), concept);
+    concepts.insert(counter, json!({"count": count.unwrap_or(0) + 1}));
 }
 
 /// As most programs do it: a file that cannot be read as JSON is begun anew.
@@ -103,4 +112,23 @@ fn shared(path: &Path, name: &str) -> Result<(), Failure> {
         Ok::<_, std::convert::Infallible>(())
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_that_is_made_twice_is_counted_twice() {
+        let mut all = json!([]);
+        for name in ["3-0-1", "3-1-1", "12-0-2", "3-1-1"] {
+            learn(&mut all, name);
+        }
+        let concepts = all["concepts"].as_object().unwrap();
+        assert_eq!(concepts.len(), 5);
+        assert_eq!(
+            (&concepts["worker-3"]["count"], &concepts["worker-12"]["count"]),
+            (&json!(3), &json!(1))
+        );
+    }
 }

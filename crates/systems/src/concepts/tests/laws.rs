@@ -16,7 +16,9 @@ fn levels() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => (0u32..=1000).prop_map(|n| json!(f64::from(n) / 1000.0)),
         1 => (0.0..=1.0f64).prop_map(|level| json!(level)),
-        1 => any_of(vec![json!(0), json!(1), json!(1.5), json!(-1), json!("high"), json!(null)]),
+        1 => any_of(vec![
+            json!(0), json!(-0.0), json!(1), json!(1.5), json!(-1), json!("high"), json!(null),
+        ]),
     ]
 }
 
@@ -35,13 +37,49 @@ fn times() -> impl Strategy<Value = Value> {
     ])
 }
 
+/// What merging may have to read: its own, a later version's, somebody's own field.
+fn memory(salt: &'static str) -> impl Strategy<Value = Value> {
+    let level = any_of(vec![
+        json!(["2025-04-01T00:00:00Z", 0.5, 1.0, "maria"]),
+        json!(["2024-06-01T00:00:00Z", 0.25, 0.5, "otto"]),
+        json!(["2024-06-01T00:00:00Z", 0.25, 0.5, "otto", "later"]),
+        json!(["x", -0.0]),
+        json!({"later": salt}),
+    ]);
+    let (at, by) = (times(), any_of(vec![json!("maria"), json!(1)]));
+    let field = (at, by).prop_map(|(at, by)| json!({"description": [at, by]}));
+    let own = any_of(vec![json!(true), json!({}), json!({"by": salt}), json!({"levels": 1})]);
+    let key = any_of(vec![json!(1), json!(-0.0), json!({"b": 1, "a": salt})]);
+    prop_oneof![
+        4 => (of(vec(level, 0..4)), of(field), of(key)).prop_map(|(levels, fields, later)| {
+            let parts = [("levels", levels.map(Value::from)), ("fields", fields), ("later", later)];
+            let parts = parts.into_iter();
+            parts.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+        }),
+        1 => own,
+    ]
+}
+
 fn concept() -> impl Strategy<Value = Value> {
     let names = any_of(vec![json!("a"), json!("b"), json!("c")]);
     let people = any_of(vec![json!("maria"), json!("otto"), json!(""), json!(42), json!(null)]);
-    let texts = any_of(vec![json!("x"), json!("y"), json!(null), json!({"deep": [1]})]);
-    let parts =
-        (names, of(levels()), of(levels()), of(times()), of(people), of(texts.clone()), of(texts));
-    parts.prop_map(|(name, level, confidence, updated_at, learned_by, description, other)| {
+    let texts = any_of(vec![
+        json!("x"),
+        json!(null),
+        json!({"deep": [1]}),
+        json!({"deep": [-0.0]}),
+        json!({"a": 1, "b": 2}),
+        json!({"b": 2, "a": 1}),
+        json!({"a": 2}),
+        json!(0),
+        json!(0.0),
+        json!(-0.0),
+    ]);
+    let remembered = (of(memory("merged")), of(memory("merged_")));
+    let texts = (of(texts.clone()), of(texts));
+    let parts = (names, of(levels()), of(levels()), of(times()), of(people), texts, remembered);
+    parts.prop_map(|(name, level, confidence, updated_at, learned_by, texts, remembered)| {
+        let (description, other) = texts;
         let mut concept = Map::new();
         concept.insert("name".to_owned(), name);
         let fields = [
@@ -51,6 +89,8 @@ fn concept() -> impl Strategy<Value = Value> {
             ("learned_by", learned_by),
             ("description", description),
             ("other", other),
+            ("merged", remembered.0),
+            ("merged_", remembered.1),
         ];
         for (name, value) in fields {
             concept.extend(value.map(|value| (name.to_owned(), value)));

@@ -154,7 +154,7 @@ fn what_is_refused_or_no_map_leaves_the_file() {
     }
     std::fs::write(&path, "{\"concepts\": [").unwrap();
     let error = map.learn(&Learned::new("n")).unwrap_err();
-    assert!(error.to_string().contains("human.jsonc:1:14: "), "{error}");
+    assert!(error.to_string().contains("human.jsonc:1:15: "), "{error}");
 }
 
 #[test]
