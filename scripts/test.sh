@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that CI runs, in order, stopping at the first failure. What a fresh Debian machine lacks is installed
-# first: C compiler and python3 by apt-get, components by rustup, cargo-nextest and cargo-deny below the target
+# first: C compiler, python3 and PostgreSQL by apt-get, components by rustup, cargo-nextest and cargo-deny below the target
 # folder. Otherwise nothing is written but the target folder and a temporary one.
 set -euo pipefail
 # shellcheck source=scripts/ensure_tools.sh
@@ -34,6 +34,7 @@ install_tools() {
     need_cargo
     need_c_compiler
     need_python
+    need_postgres
     need_component fmt rustfmt
     need_component clippy clippy
     need_cargo_tool nextest 0.9.143
@@ -54,7 +55,7 @@ torture() {
 step "tools" install_tools
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
-step "tests" cargo nextest run --workspace --locked
+step "tests" scripts/with_postgres.sh cargo nextest run --workspace --locked
 step "examples in the documentation" cargo test --doc --workspace --locked
 step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 step "dependencies" cargo deny --locked check bans licenses sources

@@ -24,6 +24,8 @@ struct Place {
     runtime: Runtime,
     stage: Stage,
     proxy: Proxy,
+    /// Another way to the server, when the first one fails.
+    other: Proxy,
     server: Server,
 }
 
@@ -41,14 +43,23 @@ fn rounds(else_so_many: u64) -> u64 {
 impl Place {
     /// With two processes that commit and one that is the steward.
     fn new(random: &mut Random) -> Self {
+        Self::reached(random, false)
+    }
+
+    /// The same; with `both`, the url names another host behind the first.
+    fn reached(random: &mut Random, both: bool) -> Self {
         let server = Server::with(Options { tcp: true, ..Options::default() });
-        let proxy = Proxy::start(server.address());
+        let (proxy, other) = (Proxy::start(server.address()), Proxy::start(server.address()));
+        let hosts = if both {
+            format!("{},{}", proxy.address(), other.address())
+        } else {
+            proxy.address().to_string()
+        };
         let stage = stage!();
         let password = stage.path("password");
         std::fs::write(&password, PASSWORD).unwrap();
         let url = format!(
-            "postgres://commonhold@{}/postgres?sslmode=disable&statement_timeout=2000&connect_timeout=2&password_file={}",
-            proxy.address(),
+            "postgres://commonhold@{hosts}/postgres?sslmode=disable&statement_timeout=2000&connect_timeout=2&password_file={}",
             password.display()
         );
         let stage = stage.with_store(&url);
@@ -63,7 +74,8 @@ impl Place {
             stream.hear("going");
             (stream, writer)
         });
-        let mut place = Self { streams: streams.into(), steward, runtime, stage, proxy, server };
+        let mut place =
+            Self { streams: streams.into(), steward, runtime, stage, proxy, other, server };
         place.durable();
         place
     }
@@ -195,6 +207,26 @@ fn connections_that_are_dropped_and_refused_lose_nothing() {
         }
         place.durable();
     }
+    place.judge();
+}
+
+#[test]
+fn the_next_host_is_asked_when_one_fails() {
+    let mut random = Random::from_environment();
+    let mut place = Place::reached(&mut random, true);
+    assert_eq!(place.other.connections(), 0);
+    // One that refuses, and one that takes connections and says nothing.
+    place.proxy.refuse();
+    place.proxy.drop_connections();
+    place.durable();
+    let refused = place.other.connections();
+    assert!(refused > 0);
+    place.proxy.mend();
+    place.proxy.stall();
+    place.other.drop_connections();
+    place.durable();
+    assert!(place.other.connections() > refused);
+    place.proxy.mend();
     place.judge();
 }
 

@@ -74,18 +74,20 @@ fn plans(catalogue: &Catalogue) -> Vec<Plan> {
 impl PostgresStore {
     /// Connects, making the schema and its meta table if they are not there.
     pub(crate) fn open(url: PostgresUrl) -> Result<Self, StoreError> {
-        let conn = Connection::open(&url, Purpose::Write)?;
+        let mut conn = Connection::open(&url, Purpose::Write)?;
         let store_id = meta::identity(&conn, &quoted(&url.schema))?;
+        conn.unlimited();
         Ok(Self::new(url, Purpose::Write, store_id, conn))
     }
 
     /// Connects to a store that must be there, for reading.
     pub(crate) fn open_read_only(url: PostgresUrl) -> Result<Self, StoreError> {
-        let conn = Connection::open(&url, Purpose::Read)?;
+        let mut conn = Connection::open(&url, Purpose::Read)?;
         if !meta::exists(&conn)? {
             return Err(StoreError::NotAStore(conn.path().to_owned()));
         }
         let store_id = meta::store_id(&Meta::new(&conn), conn.path())?;
+        conn.unlimited();
         Ok(Self::new(url, Purpose::Read, store_id, conn))
     }
 
@@ -116,17 +118,10 @@ impl PostgresStore {
         }
         if self.serving {
             conn.serve(&self.url)?;
+        } else {
+            conn.unlimited();
         }
         Ok(conn)
-    }
-
-    /// From here on the connection is a steward's.
-    fn serve(&mut self) -> Result<(), StoreError> {
-        self.serving = true;
-        match &mut self.conn {
-            Some(conn) => conn.serve(&self.url),
-            None => Ok(()),
-        }
     }
 
     /// Reads in one snapshot, whatever others commit meanwhile.
@@ -410,13 +405,18 @@ impl Store for PostgresStore {
         seen: u64,
         catalogue: &Catalogue,
     ) -> Result<(), StoreError> {
+        if let Some(mut conn) = self.conn.take() {
+            conn.serve(&self.url)?;
+            self.conn = Some(conn);
+        }
+        self.serving = true;
         self.snapshot(|conn| {
             let (meta, path) = (Meta::new(conn), conn.path());
             meta::check_owner(&meta, path, segment_uuid, epoch)?;
             meta::check_batch(&meta, path, seen).map(|_| ())
         })?;
         self.attached = Some(Attached { uuid: segment_uuid, epoch, plans: plans(catalogue) });
-        self.serve()
+        Ok(())
     }
 
     fn load(

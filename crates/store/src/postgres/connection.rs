@@ -101,11 +101,14 @@ impl Connection {
     fn prepare(&mut self, url: &PostgresUrl, purpose: Purpose) -> Result<(), StoreError> {
         let schema = quoted(&url.schema);
         let commit = if url.synchronous_commit { "on" } else { "off" };
+        // A plan is made for the arrays and the tables as they are: one that was made while a table was small would
+        // read all of it for ever.
         let settings = format!(
             "SET search_path = {schema}; SET synchronous_commit = {commit};
              SET client_min_messages = warning; SET lock_timeout = {};
              SET idle_in_transaction_session_timeout = {}; SET statement_timeout = 0;
-             SET cursor_tuple_fraction = 1; SET standard_conforming_strings = on",
+             SET cursor_tuple_fraction = 1; SET standard_conforming_strings = on;
+             SET plan_cache_mode = force_custom_plan",
             LOCK.as_millis(),
             if purpose == Purpose::Read { 0 } else { IDLE.as_millis() },
         );
@@ -137,8 +140,12 @@ impl Connection {
         if purpose == Purpose::Read {
             self.execute("SET default_transaction_read_only = on")?;
         }
-        self.limit = None;
         Ok(())
+    }
+
+    /// Takes the limit of making the connection away.
+    pub(super) fn unlimited(&mut self) {
+        self.limit = None;
     }
 
     /// Makes it a steward's: every statement has a limit.
@@ -225,7 +232,24 @@ fn run<T: Send>(
 
 /// A client, whose connection the runtime of this task serves.
 pub(super) async fn connect_to(url: &PostgresUrl, path: &str) -> Result<Client, StoreError> {
-    let (config, limit) = (config(url, path)?, url.connect_timeout.unwrap_or(CONNECT));
+    let mut failed = None;
+    // Each for itself: one that accepts and says nothing must not keep the next from being asked.
+    for host in &url.hosts {
+        match connect_to_host(url, host, path).await {
+            Ok(client) => return Ok(client),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let none = || StoreError::Unreachable { path: path.to_owned(), why: "no host".to_owned() };
+    Err(failed.unwrap_or_else(none))
+}
+
+async fn connect_to_host(
+    url: &PostgresUrl,
+    host: &(String, u16),
+    path: &str,
+) -> Result<Client, StoreError> {
+    let (config, limit) = (config(url, host, path)?, url.connect_timeout.unwrap_or(CONNECT));
     let tls = tls::connector(url).map_err(|why| StoreError::Tls { path: path.to_owned(), why })?;
     match timeout(limit, config.connect(tls)).await {
         Ok(Ok((client, connection))) => {
@@ -241,12 +265,13 @@ pub(super) async fn connect_to(url: &PostgresUrl, path: &str) -> Result<Client, 
     }
 }
 
-fn config(url: &PostgresUrl, path: &str) -> Result<Config, StoreError> {
+fn config(
+    url: &PostgresUrl,
+    (host, port): &(String, u16),
+    path: &str,
+) -> Result<Config, StoreError> {
     let mut config = Config::new();
-    config.user(&url.user).dbname(&url.database);
-    for (host, port) in &url.hosts {
-        config.host(host).port(*port);
-    }
+    config.user(&url.user).dbname(&url.database).host(host).port(*port);
     let login = |why| StoreError::Login { path: path.to_owned(), why };
     if let Some(password) = password::find(url).map_err(login)? {
         config.password(password.reveal());

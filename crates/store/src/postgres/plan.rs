@@ -93,7 +93,9 @@ impl Plan {
             delete: format!(
                 "DELETE FROM \"{name}\" t USING {pairs} WHERE t.\"key\" = u.k AND t.\"_version\" < u.v"
             ),
-            remove: format!("DELETE FROM \"{name}\" WHERE \"key\" = ANY($1::text[])"),
+            remove: format!(
+                "DELETE FROM \"{name}\" USING UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k"
+            ),
             insert_history: format!(
                 "INSERT INTO \"{name}_history\"({all}) SELECT * FROM {} \
                  ON CONFLICT(\"key\", \"_version\") DO NOTHING",
@@ -104,7 +106,9 @@ impl Plan {
                  WHERE h.\"key\" = u.k AND h.\"_version\" = u.v"
             ),
             select: format!("SELECT {some} FROM \"{name}\" ORDER BY \"key\""),
-            select_some: format!("SELECT {some} FROM \"{name}\" WHERE \"key\" = ANY($1::text[])"),
+            select_some: format!(
+                "SELECT {some} FROM \"{name}\", UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k"
+            ),
             select_history: format!("SELECT {all} FROM \"{name}_history\""),
         }
     }

@@ -6,10 +6,12 @@
 //! same transaction as that version. Then T gets one upsert or delete a key, whatever the number of versions: the last.
 
 use std::collections::{HashMap, HashSet};
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 
 use commonhold_core::row::Row;
-use tokio_postgres::Statement;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Statement};
 
 use super::array::Array;
 use super::connection::Connection;
@@ -35,6 +37,12 @@ pub(super) enum Written {
     SomeKnown,
 }
 
+/// How far the head of a chain is to be moved.
+struct Moved {
+    from: Head,
+    to: Head,
+}
+
 /// A writer of one table within a transaction.
 pub(super) struct TableWriter<'a> {
     pub(super) conn: &'a Connection,
@@ -42,13 +50,22 @@ pub(super) struct TableWriter<'a> {
     pub(super) plan: &'a Plan,
 }
 
-/// Statements with their arrays, to be sent one after the other.
+/// Statements with their arrays, to be run one after the other.
 type Statements = Vec<(Statement, Vec<Array>)>;
 
 /// Appends the next cell of a row.
 fn push<'c>(cells: &mut impl Iterator<Item = &'c mut Array>, value: Sql<'_>) {
     if let Some(cell) = cells.next() {
         cell.push(value);
+    }
+}
+
+/// Runs a statement, unless its arrays are empty; gives how many rows it changed.
+async fn run(client: &Client, statement: &(Statement, Vec<Array>)) -> Result<u64, Error> {
+    let (statement, arrays) = statement;
+    match arrays.first() {
+        Some(first) if !first.is_empty() => client.execute_raw(statement, arrays).await,
+        _ => Ok(0),
     }
 }
 
@@ -75,16 +92,22 @@ impl TableWriter<'_> {
             statements.push((self.conn.statement(&self.plan.remove)?, vec![removed]));
         }
         let there = if look && self.plan.full { self.known(&batch.rows)? } else { HashSet::new() };
+        let before = statements.len();
+        let mut head = None;
         if self.plan.full {
-            let new = |i: usize| !there.contains(&i);
-            let rows = batch.rows.iter().enumerate().filter(|(i, _)| new(*i)).map(|(_, row)| row);
-            if self.append_history(rows)? == Written::SomeKnown {
+            let rows = batch.rows.iter().enumerate().filter(|(i, _)| !there.contains(i));
+            head = Some(self.history(rows.map(|(_, row)| row), &mut statements)?);
+        }
+        let history = before..statements.len();
+        let last = keys.iter().filter(|k| !there.contains(&k.last) || replaced(k.key));
+        self.current(last.filter_map(|k| batch.rows.get(k.last)), &mut statements)?;
+        let changed = self.send(&statements)?;
+        if let Some(head) = head {
+            let written = changed.get(history).unwrap_or_default().iter().sum();
+            if self.move_head(&head, written)? == Written::SomeKnown {
                 return Ok(Written::SomeKnown);
             }
         }
-        let last = keys.iter().filter(|k| !there.contains(&k.last) || replaced(k.key));
-        self.write_current(last.filter_map(|k| batch.rows.get(k.last)), &mut statements)?;
-        self.send(statements)?;
         self.raise_floor(batch.floor)?;
         Ok(Written::All)
     }
@@ -128,11 +151,34 @@ impl TableWriter<'_> {
         &self,
         rows: impl Iterator<Item = &'r Row>,
     ) -> Result<Written, StoreError> {
+        let mut statements = Statements::new();
+        let head = self.history(rows, &mut statements)?;
+        let written = self.send(&statements)?.iter().sum();
+        self.move_head(&head, written)
+    }
+
+    /// Moves the chain's head, if as many rows were written as it counts.
+    fn move_head(&self, moved: &Moved, written: u64) -> Result<Written, StoreError> {
+        let (plan, Moved { from, to }) = (self.plan, moved);
+        if written < to.count - from.count {
+            return Ok(Written::SomeKnown);
+        }
+        if to != from {
+            meta::set_head(self.meta, self.path(), &plan.count_key, &plan.link_key, to)?;
+        }
+        Ok(Written::All)
+    }
+
+    /// Chains `rows` to the history's head, and adds what appends them.
+    fn history<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r Row>,
+        statements: &mut Statements,
+    ) -> Result<Moved, StoreError> {
         let plan = self.plan;
         let before = meta::head(self.meta, self.path(), &plan.count_key, &plan.link_key)?
             .unwrap_or_default();
         let mut head = before;
-        let mut statements = Statements::new();
         let insert = self.conn.statement(&plan.insert_history)?;
         let mut arrays = Array::all(&plan.history_types);
         let (mut columns, mut text) = (Columns::default(), String::new());
@@ -157,19 +203,12 @@ impl TableWriter<'_> {
                 statements.push((insert.clone(), full));
             }
         }
-        if head == before {
-            return Ok(Written::All);
-        }
         statements.push((insert, arrays));
-        if self.send(statements)? < head.count - before.count {
-            return Ok(Written::SomeKnown);
-        }
-        meta::set_head(self.meta, self.path(), &plan.count_key, &plan.link_key, &head)?;
-        Ok(Written::All)
+        Ok(Moved { from: before, to: head })
     }
 
-    /// Brings T to `rows`, the last one of each key.
-    fn write_current<'r>(
+    /// Adds what brings T to `rows`, the last one of each key.
+    fn current<'r>(
         &self,
         rows: impl Iterator<Item = &'r Row>,
         statements: &mut Statements,
@@ -205,16 +244,30 @@ impl TableWriter<'_> {
         Ok(())
     }
 
-    /// Runs the statements whose arrays are not empty; gives how many rows they changed.
-    fn send(&self, mut statements: Statements) -> Result<u64, StoreError> {
+    /// Runs the statements whose arrays are not empty, each sent before the one before it has its answer; gives how many
+    /// rows each changed.
+    fn send(&self, statements: &Statements) -> Result<Vec<u64>, StoreError> {
         let client = self.conn.client();
-        statements.retain(|(_, arrays)| arrays.first().is_some_and(|a| !a.is_empty()));
         self.conn.wait(async {
-            let mut changed = 0;
-            for (statement, arrays) in &statements {
-                changed += client.execute_raw(statement, arrays).await?;
-            }
-            Ok(changed)
+            let mut pending: Vec<_> =
+                statements.iter().map(|statement| Box::pin(run(client, statement))).collect();
+            let mut changed = vec![None; pending.len()];
+            poll_fn(|context| {
+                // In their order: the first round sends them.
+                for (work, done) in pending.iter_mut().zip(&mut changed) {
+                    if done.is_none()
+                        && let Poll::Ready(rows) = work.as_mut().poll(context)
+                    {
+                        match rows {
+                            Ok(rows) => *done = Some(rows),
+                            Err(e) => return Poll::Ready(Err(e)),
+                        }
+                    }
+                }
+                if changed.contains(&None) { Poll::Pending } else { Poll::Ready(Ok(())) }
+            })
+            .await?;
+            Ok(changed.into_iter().flatten().collect())
         })
     }
 
