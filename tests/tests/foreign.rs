@@ -102,8 +102,8 @@ fn somebody_decides_about_a_stopped_table() {
         not_storable(table.update("key", |item| item.n += 1).unwrap().durable(LIMIT));
         let error = admin::resolve(&runtime, FULL, Decision::Retry, LIMIT).unwrap_err();
         assert!(matches!(error, Error::NotStorable { .. }), "{error}");
-        assert_eq!(admin::resolve(&runtime, LATEST, decision, LIMIT).unwrap(), false);
-        assert_eq!(admin::resolve(&runtime, FULL, decision, LIMIT).unwrap(), true);
+        assert!(!admin::resolve(&runtime, LATEST, decision, LIMIT).unwrap());
+        assert!(admin::resolve(&runtime, FULL, decision, LIMIT).unwrap());
         assert_eq!(table.get("key").unwrap().unwrap().n, n);
         judge::settle(&stage, &runtime);
         assert_eq!(judge::number(&stage, &format!("SELECT n FROM \"{FULL}\"")), n);
@@ -112,7 +112,7 @@ fn somebody_decides_about_a_stopped_table() {
         elsewhere(&stage, &format!("UPDATE \"{FULL}\" SET n = 888"));
         not_storable(table.update("key", |item| item.n += 1).unwrap().durable(LIMIT));
         elsewhere(&stage, &format!("UPDATE \"{FULL}\" SET n = {n}"));
-        assert_eq!(admin::resolve(&runtime, FULL, Decision::Retry, LIMIT).unwrap(), true);
+        assert!(admin::resolve(&runtime, FULL, Decision::Retry, LIMIT).unwrap());
         judge::settle(&stage, &runtime);
     }
 }
@@ -193,7 +193,7 @@ fn what_is_no_row_is_not_adopted() {
     elsewhere(&stage, &format!("UPDATE \"{FULL}\" SET n = 'many'"));
     let why = not_storable(table.update("key", |item| item.n += 1).unwrap().durable(LIMIT));
     assert!(why.contains("no row of the table"), "{why}");
-    assert_eq!(admin::resolve(&runtime, FULL, Decision::Overwrite, LIMIT).unwrap(), true);
+    assert!(admin::resolve(&runtime, FULL, Decision::Overwrite, LIMIT).unwrap());
     judge::settle(&stage, &runtime);
     assert_eq!(judge::stored(&stage, FULL)["key"].1, 2);
 }
@@ -256,7 +256,7 @@ fn the_next_steward_stops_the_table_too() {
     not_storable(table.update("key", |item| item.n += 1).unwrap().durable(LIMIT));
     assert_eq!(judge::number(&stage, "SELECT count(*) FROM commonhold_conflicts"), 1);
     assert_eq!(second.space().figures(0).unwrap().conflicts, 1);
-    assert_eq!(admin::resolve(&second, FULL, Decision::Overwrite, LIMIT).unwrap(), true);
+    assert!(admin::resolve(&second, FULL, Decision::Overwrite, LIMIT).unwrap());
     judge::settle(&stage, &second);
 }
 

@@ -10,6 +10,8 @@
 //! | Asked | Stopped | the steward: it was done or tried, and there is still a foreign change |
 //! | Stopped, Asked | Goes | the steward: all of it is stored |
 //!
+//! A damaged word says nothing: these values are none that damage makes by chance.
+//!
 //! Who waits for durability looks at these words and fails at once. Commits go on in memory.
 
 use commonhold_segment::sync::Ordering;
@@ -20,6 +22,11 @@ use crate::handle::Handle;
 use crate::insert::Inserted;
 use crate::space::{Space, control};
 use crate::table::TableControl;
+
+/// The upper half of a table's word that is not Goes, and of the word that says that the store refuses the segment.
+const STOPPED: u64 = (u32::from_le_bytes(*b"STOP") as u64) << 32;
+/// The bits of a batch's number; those above are a check.
+const NUMBER_BITS: u32 = 48;
 
 /// What somebody wants done about a stopped table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +52,7 @@ pub enum Stop {
 
 impl Stop {
     fn from_bits(bits: u64) -> Self {
-        match bits {
+        match bits ^ STOPPED {
             1 => Self::Stopped,
             2 => Self::Asked(Decision::Adopt),
             3 => Self::Asked(Decision::Overwrite),
@@ -57,12 +64,20 @@ impl Stop {
     fn bits(self) -> u64 {
         match self {
             Self::Goes => 0,
-            Self::Stopped => 1,
-            Self::Asked(Decision::Adopt) => 2,
-            Self::Asked(Decision::Overwrite) => 3,
-            Self::Asked(Decision::Retry) => 4,
+            Self::Stopped => STOPPED | 1,
+            Self::Asked(Decision::Adopt) => STOPPED | 2,
+            Self::Asked(Decision::Overwrite) => STOPPED | 3,
+            Self::Asked(Decision::Retry) => STOPPED | 4,
         }
     }
+}
+
+/// The word for a batch's number.
+fn checked(number: u64) -> u64 {
+    let number = number & ((1 << NUMBER_BITS) - 1);
+    // Any odd factor will do: a word with a wrong bit has another check.
+    let check = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> NUMBER_BITS;
+    number | check << NUMBER_BITS
 }
 
 impl Space {
@@ -85,9 +100,9 @@ impl Space {
     /// [`Error::UnknownTable`], [`Error::Corrupt`].
     pub fn turn_stop(&self, table: usize, before: Stop, after: Stop) -> Result<bool, Error> {
         let word = self.table(table)?.control(TableControl::Stop)?;
-        let (before, after) = (before.bits(), after.bits());
-        let turned = word.compare_exchange(before, after, Ordering::SeqCst, Ordering::SeqCst);
-        Ok(turned.is_ok())
+        let now = word.load(Ordering::SeqCst);
+        let turn = || word.compare_exchange(now, after.bits(), Ordering::SeqCst, Ordering::SeqCst);
+        Ok(Stop::from_bits(now) == before && turn().is_ok())
     }
 
     /// Asks the steward to do `decision` about a stopped table; false when it is not stopped.
@@ -125,20 +140,24 @@ impl Space {
         self.check_whole()
     }
 
-    /// The highest number of a batch of the store that this segment has seen.
+    /// The highest number of a batch of the store that this segment has seen; 0 when the word is damaged.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn seen_batch(&self) -> Result<u64, Error> {
-        Ok(self.control_line(control::BATCH)?.load(Ordering::SeqCst))
+        let word = self.control_line(control::BATCH)?.load(Ordering::SeqCst);
+        let number = word & ((1 << NUMBER_BITS) - 1);
+        Ok(if checked(number) == word { number } else { 0 })
     }
 
-    /// Notes that the store has batch `number`.
+    /// For the steward: notes that the store has batch `number`.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn note_batch(&self, number: u64) -> Result<(), Error> {
-        self.control_line(control::BATCH)?.fetch_max(number, Ordering::SeqCst);
+        if number > self.seen_batch()? {
+            self.control_line(control::BATCH)?.store(checked(number), Ordering::SeqCst);
+        }
         Ok(())
     }
 
@@ -147,7 +166,8 @@ impl Space {
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn set_refused(&self, refused: bool) -> Result<(), Error> {
-        self.control_line(control::REFUSED)?.store(u64::from(refused), Ordering::SeqCst);
+        let word = if refused { STOPPED } else { 0 };
+        self.control_line(control::REFUSED)?.store(word, Ordering::SeqCst);
         Ok(())
     }
 
@@ -157,7 +177,7 @@ impl Space {
         if cfg!(feature = "loom") {
             return false; // as above
         }
-        self.control_line(control::REFUSED).is_ok_and(|word| word.load(Ordering::SeqCst) != 0)
+        self.control_line(control::REFUSED).is_ok_and(|word| word.load(Ordering::SeqCst) == STOPPED)
     }
 
     /// Fails when it is no use to wait until the store has `what`, of `table` if of one.
@@ -202,6 +222,28 @@ impl Handle {
                 })?;
             if updated.is_some() {
                 return Ok(updated);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_word_says_nothing() {
+        let decisions = [Decision::Adopt, Decision::Overwrite, Decision::Retry].map(Stop::Asked);
+        for stop in [Stop::Goes, Stop::Stopped].into_iter().chain(decisions) {
+            assert_eq!(Stop::from_bits(stop.bits()), stop);
+        }
+        for number in [0, 1, 2, 255, 1 << 40, (1 << NUMBER_BITS) - 1] {
+            assert_eq!(checked(number) & ((1 << NUMBER_BITS) - 1), number);
+            for bit in 0..64 {
+                let damaged = checked(number) ^ 1 << bit;
+                let found = damaged & ((1 << NUMBER_BITS) - 1);
+                assert_ne!(checked(found), damaged, "bit {bit} of {number}");
+                assert_eq!(Stop::from_bits(1 << bit), Stop::Goes);
             }
         }
     }

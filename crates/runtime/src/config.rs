@@ -205,11 +205,10 @@ impl Config {
         Self { ephemeral: true, ..Self::default() }
     }
 
-    /// Where commits go: `sqlite:PATH` or `none`.
+    /// Where commits go: `sqlite:PATH`, `postgres://USER@HOST/DATABASE` or `none`.
     #[must_use]
-    pub fn store(mut self, url: &str) -> Self {
-        self.store = Some(url.to_owned());
-        self
+    pub fn store(self, url: &str) -> Self {
+        self.with_store(Some(url))
     }
 
     /// Adds a table, or replaces the one of that name.
@@ -293,7 +292,7 @@ impl Config {
     /// Replaces the store, if `url` is some.
     #[must_use]
     pub fn with_store(mut self, url: Option<&str>) -> Self {
-        self.store = url.map(str::to_owned).or(self.store);
+        self.store = url.map(without_password).or(self.store);
         self
     }
 
@@ -397,6 +396,12 @@ impl Config {
     }
 }
 
+/// A url in its normal form, if it may have a password: this process remembers that, and nothing shows it.
+fn without_password(url: &str) -> String {
+    let normal = url.starts_with("postgres").then(|| commonhold_store::normalise(url).ok());
+    normal.flatten().unwrap_or_else(|| url.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,6 +410,16 @@ mod tests {
         let file: ConfigFile = toml::from_str(text)
             .map_err(|e| ConfigError::of_toml(Path::new("c.toml"), text, &e))?;
         file.into_config(Path::new("c.toml"))
+    }
+
+    #[test]
+    fn no_password_is_kept() {
+        let config = Config::named("shop").store("postgres://u:secret@h/d");
+        let file = read("store = \"postgres://u:secret@h/d?notify=n\"").unwrap();
+        for (config, url) in [(config, "postgres://u@h/d"), (file, "postgres://u@h/d?notify=n")] {
+            assert_eq!(config.store_url(), url);
+            assert!(!format!("{config:?}").contains("secret"));
+        }
     }
 
     #[test]

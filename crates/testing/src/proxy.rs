@@ -1,7 +1,7 @@
 //! A TCP proxy that does what networks do to a database: it stalls, cuts a connection in the middle of a message,
 //! drops all connections, and refuses new ones. It changes and reorders nothing.
 //!
-//! Each connection has two threads, one a direction; each asks [`State`] what to do with what it has read, and sleeps
+//! Each connection has two threads, one a direction; each asks `State` what to do with what it has read, and sleeps
 //! while the proxy stalls. All end with the proxy.
 
 use std::io::{Read, Write};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use commonhold_core::catalogue::{History, OnForeignChange};
 
-use super::{Config, ConfigError, TableConfig};
+use super::{Config, ConfigError, TableConfig, without_password};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +50,7 @@ impl ConfigFile {
         };
         let config = Config {
             segment: self.segment,
-            store: self.store,
+            store: self.store.as_deref().map(without_password),
             participants: self.participants,
             lanes: self.lanes,
             names: self.names,

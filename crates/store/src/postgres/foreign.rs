@@ -19,15 +19,24 @@ use crate::store::TableBatch;
 /// Keys whose rows are fetched at a time.
 const KEYS: usize = 2000;
 
+/// Whether the table of conflicts is there.
+fn exists(conn: &Connection) -> Result<bool, StoreError> {
+    let row = conn.one("SELECT to_regclass('commonhold_conflicts') IS NOT NULL", &[])?;
+    row.try_get(0).map_err(|e| of(conn.path(), &e))
+}
+
 /// Creates the table of conflicts if it is not there.
 pub(super) fn create(conn: &Connection) -> Result<(), StoreError> {
+    // Who may not create tables may use those that are there.
+    if exists(conn)? {
+        return Ok(());
+    }
     conn.execute(
-        "CREATE TABLE IF NOT EXISTS commonhold_conflicts(
+        "CREATE TABLE commonhold_conflicts(
              id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at bigint NOT NULL,
              table_name text NOT NULL, key text COLLATE \"C\" NOT NULL, stored bigint NOT NULL,
              found text NOT NULL, ours text NOT NULL, policy text NOT NULL);
-         CREATE INDEX IF NOT EXISTS commonhold_conflicts_key
-             ON commonhold_conflicts(table_name, key)",
+         CREATE INDEX commonhold_conflicts_key ON commonhold_conflicts(table_name, key)",
     )
 }
 
@@ -117,8 +126,7 @@ impl Comparing for Current<'_> {
 /// The foreign changes that were noted.
 pub(super) fn conflicts(conn: &Connection) -> Result<Vec<Conflict>, StoreError> {
     let fail = |e| of(conn.path(), &e);
-    let row = conn.one("SELECT to_regclass('commonhold_conflicts') IS NOT NULL", &[])?;
-    if !row.try_get(0).map_err(fail)? {
+    if !exists(conn)? {
         return Ok(Vec::new());
     }
     let sql = "SELECT id, at, table_name, key, stored, found, ours, policy

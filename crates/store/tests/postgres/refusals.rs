@@ -108,6 +108,11 @@ fn a_user_who_may_not_is_told_what() {
     let error = refusal(&guest, true);
     assert!(error.to_string().contains("commonhold_meta"), "{error}");
     assert!(matches!(&error, StoreError::Denied { .. }), "{error}");
+    // Who may only use what is there can own a store that was made by another.
+    sql(&url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest");
+    let mut store = claimed(&guest);
+    store.append(&batch(&[row("a", 1, 1)])).unwrap();
+    assert!(store.audit().unwrap().ok());
 }
 
 #[test]
