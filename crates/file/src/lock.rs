@@ -22,11 +22,11 @@
 //!
 //! **Sources**: open(2) `O_TMPFILE`, link(2), fcntl(2) "Open file description locks", pidfd_open(2).
 
-use std::ffi::{OsStr, OsString};
+mod beside;
+
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,18 +42,16 @@ use nix::sys::statfs::{
     TMPFS_MAGIC, XFS_SUPER_MAGIC,
 };
 
+use beside::{UNPUBLISHED, hidden, sweep_unpublished, temporary, token};
+
+pub(crate) use beside::remove_old;
+
 use crate::error::LockError;
 use crate::owner::{Owner, Standing};
 use crate::wait::{Backoff, Patience};
 
-/// Between the name of a lock and the nonce of the stale one that may be removed.
-const TOKEN: &str = ".stale-";
 /// What says that a file system has no unnamed files.
 const NO_UNNAMED_FILES: [Errno; 3] = [Errno::EOPNOTSUPP, Errno::EISDIR, Errno::EINVAL];
-/// What the name of a new version ends with that is being written.
-const TEMPORARY: &str = ".tmp";
-/// What the name of a lock file ends with that is not published yet, where it has to have a name.
-const UNPUBLISHED: &str = ".new";
 /// Others may read who holds it.
 const LOCK_MODE: u32 = 0o644;
 /// The most bytes of a lock file that are read.
@@ -133,7 +131,7 @@ impl FileLock {
                 Found::Lock(mut lock) => {
                     lock.waited = Waited { retries: backoff.tries(), time: began.elapsed(), stale };
                     if stale > 0 {
-                        lock.sweep();
+                        beside::sweep(&lock.path);
                     }
                     return Ok(*lock);
                 }
@@ -231,22 +229,6 @@ impl FileLock {
         Ok(made.map(|(owner, kernel)| Self { path: path.to_owned(), owner, kernel, waited }))
     }
 
-    /// Removes what the dead left: tokens of locks that were before this one, and temporary files of their owners.
-    fn sweep(&self) {
-        let name = self.path.file_name().unwrap_or_default().as_bytes();
-        let (tokens, temporaries) = ([name, TOKEN.as_bytes()].concat(), hidden_prefix(&self.path));
-        for entry in std::fs::read_dir(folder_of(&self.path)).into_iter().flatten().flatten() {
-            let found = entry.file_name();
-            let found = found.as_bytes();
-            let temporary =
-                found.starts_with(&temporaries) && found.ends_with(TEMPORARY.as_bytes());
-            if found.starts_with(&tokens) || temporary {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-        sweep_unpublished(&self.path);
-    }
-
     /// The lock file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -325,42 +307,6 @@ fn unpublished(path: &Path) -> Result<(LockFile, Option<PathBuf>), LockError> {
         }
         Err(e) => Err(e.into()),
     }
-}
-
-/// Removes what was left by those who died before they had the lock. Who only slept for so long finds his file gone, and
-/// makes another one.
-fn sweep_unpublished(lock: &Path) {
-    let prefix = hidden_prefix(lock);
-    let ours = |name: &[u8]| name.starts_with(&prefix) && name.ends_with(UNPUBLISHED.as_bytes());
-    remove_old(folder_of(lock), ours);
-}
-
-/// Removes the files of a folder with such a name that are older than a minute.
-pub(crate) fn remove_old(folder: &Path, is_ours: impl Fn(&[u8]) -> bool) {
-    const OLD: Duration = Duration::from_secs(60);
-    let old = |meta: std::fs::Metadata| meta.modified().ok()?.elapsed().ok();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let ours = is_ours(entry.file_name().as_bytes());
-        if ours && entry.metadata().ok().and_then(old).is_some_and(|age| age > OLD) {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// The temporary file of the owner with this nonce.
-fn temporary(lock: &Path, nonce: &str) -> PathBuf {
-    hidden(lock, nonce, TEMPORARY)
-}
-
-fn hidden(lock: &Path, nonce: &str, ending: &str) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(lock.file_name().unwrap_or_default());
-    name.push(format!(".{nonce}{ending}"));
-    lock.with_file_name(name)
-}
-
-fn hidden_prefix(lock: &Path) -> Vec<u8> {
-    [b".", lock.file_name().unwrap_or_default().as_bytes(), b"."].concat()
 }
 
 /// Judges the lock file `path`; `fills_in`: a blank one is to be filled in.
@@ -445,15 +391,6 @@ fn judge_unreadable(
 /// Tells one blank lock file from another.
 fn blank_nonce(meta: &std::fs::Metadata) -> String {
     format!("{:x}{:x}{:x}", meta.dev(), meta.ino(), meta.ctime())
-}
-
-/// The token of the stale lock file `path`, which may be a token itself.
-fn token(path: &Path, nonce: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().as_bytes();
-    // One level of names, however often who takes over dies: a nonce is nobody else's.
-    let at = name.windows(TOKEN.len()).position(|part| part == TOKEN.as_bytes());
-    let lock = name.get(..at.unwrap_or(name.len())).unwrap_or_default();
-    path.with_file_name(OsStr::from_bytes(&[lock, TOKEN.as_bytes(), nonce.as_bytes()].concat()))
 }
 
 /// What the kernel says, and what tests put in its place: file systems without locks or with locks that lie, a boot.
