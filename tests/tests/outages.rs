@@ -10,7 +10,7 @@ use std::time::Duration;
 use commonhold::{Error, Runtime, Table};
 use commonhold_testing::postgres::{Options, PASSWORD, Server, Stop, sql};
 use commonhold_testing::proxy::{Proxy, Way};
-use commonhold_tests::stage::{LIMIT, eventually};
+use commonhold_tests::stage::eventually;
 use commonhold_tests::{FULL, Item, LATEST, Process, Random, Stage, judge, stage};
 
 /// A wait for the store that is certain to be too short while there is none.
