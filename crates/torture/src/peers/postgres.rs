@@ -3,6 +3,8 @@
 //! A server has room for fewer connections than a torture has processes. Who finds no room before the start line asks
 //! again behind it, as programs without a pool do; the time that takes is no update's.
 
+use std::error::Error as _;
+use std::io::ErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -30,7 +32,11 @@ pub(crate) struct Table {
 
 fn failed(what: &str, error: &postgres::Error) -> TortureError {
     // The driver says `db error` only; the server's words are behind it.
-    let why = error.as_db_error().map_or_else(|| error.to_string(), |e| e.message().to_owned());
+    let source = || error.source().map(|e| format!(": {e}")).unwrap_or_default();
+    let why = match error.as_db_error() {
+        Some(e) => e.message().to_owned(),
+        None => format!("{error}{}", source()),
+    };
     TortureError::system(what, std::io::Error::other(why))
 }
 
@@ -78,9 +84,16 @@ fn config(url: &str) -> Result<Config, TortureError> {
 fn try_connect(url: &str) -> Result<Option<Client>, TortureError> {
     match config(url)?.connect(NoTls) {
         Ok(client) => Ok(Some(client)),
-        Err(e) if e.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) => Ok(None),
+        Err(e) if is_crowded(&e) => Ok(None),
         Err(e) => Err(failed("connect to postgresql", &e)),
     }
+}
+
+/// Whether the server has all the connections that it may have, or its socket all those that may wait to be accepted.
+fn is_crowded(error: &postgres::Error) -> bool {
+    let io = error.source().and_then(|e| e.downcast_ref::<std::io::Error>());
+    error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+        || io.is_some_and(|e| e.kind() == ErrorKind::WouldBlock)
 }
 
 /// A connection, once there is room.
