@@ -114,7 +114,7 @@ impl LockFile {
     /// # Errors
     /// [`OsError`] when the file system does not let it.
     pub fn set_mode(&self, mode: u32) -> Result<(), OsError> {
-        if self.mode & 0o777 == mode {
+        if self.mode & 0o7777 == mode {
             return Ok(());
         }
         let set = self.file.set_permissions(std::fs::Permissions::from_mode(mode));
