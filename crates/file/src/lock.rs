@@ -239,9 +239,9 @@ impl FileLock {
         &self.path
     }
 
-    /// The temporary file of what is written under this lock; who removes the lock as stale removes it too.
-    pub(crate) fn temporary(&self) -> PathBuf {
-        temporary(&self.path, &self.owner.nonce)
+    /// A temporary file of what is written under this lock; who removes the lock as stale removes it too.
+    pub(crate) fn temporary(&self, number: u32) -> PathBuf {
+        temporary(&self.path, &format!("{}-{number}", self.owner.nonce))
     }
 
     /// How it was come by.
