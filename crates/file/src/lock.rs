@@ -49,6 +49,7 @@ pub(crate) use beside::remove_old;
 
 use crate::error::LockError;
 use crate::owner::{Owner, Standing};
+use crate::save::acl;
 use crate::wait::{Backoff, Patience};
 
 /// What says that a file system has no unnamed files.
@@ -242,6 +243,11 @@ impl FileLock {
     /// A temporary file of what is written under this lock; who removes the lock as stale removes it too.
     pub(crate) fn temporary(&self, number: u32) -> PathBuf {
         temporary(&self.path, &format!("{}-{number}", self.owner.nonce))
+    }
+
+    /// The user and group that new files have beside it, if they get no access control list.
+    pub(crate) fn given(&self) -> Option<(u32, u32)> {
+        acl(self.kernel.file()).is_none().then(|| self.kernel.owner())
     }
 
     /// How it was come by.

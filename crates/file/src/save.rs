@@ -33,7 +33,7 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 
 use crate::error::FileError;
 
-pub(crate) use rights::Rights;
+pub(crate) use rights::{Rights, acl};
 
 /// Which version of a file was read: a change by anybody gives another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,24 +230,31 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Writes `text` as what `path` is to become, under the name `temporary`.
+    /// Writes `text` as what `path` is to become, under the name `temporary`. `given`: the user and group that new files
+    /// have here, if they get no list.
     pub(crate) fn write(
         path: &Path,
         temporary: &Path,
         text: &[u8],
         rights: Option<&Rights>,
+        given: Option<(u32, u32)>,
     ) -> Result<Self, OsError> {
         let mut options = OpenOptions::new();
         let flags = OFlag::O_NOFOLLOW.bits();
         let options = options.write(true).create_new(true).custom_flags(flags);
         // Nobody reads a secret file's new version before it has the old one's mode.
-        let mode = if rights.is_some() { 0o600 } else { 0o666 };
+        let at_once = rights.and_then(|rights| rights.at_once(given));
+        let mode = at_once.unwrap_or(if rights.is_some() { 0o600 } else { 0o666 });
         let opened = options.mode(mode).open(temporary);
         let file = opened.map_err(|e| OsError::new("write beside", path, e))?;
         let (at, path) = (temporary.to_owned(), path.to_owned());
         let mut draft = Self { at, path, file, placed: false };
         let written = draft.file.write_all(text).and_then(|()| {
-            rights.map_or(Ok(()), |rights| rights.give(&draft.file))?;
+            match (rights, at_once) {
+                (Some(rights), Some(_)) => rights.complete(&draft.file)?,
+                (Some(rights), None) => rights.give(&draft.file)?,
+                (None, _) => {}
+            }
             draft.file.sync_all()
         });
         written.map_err(|e| OsError::new("write", &draft.at, e))?;

@@ -343,7 +343,8 @@ impl Rounds<'_> {
         self.rounds += 1;
         let temporary = |lock: &FileLock| lock.temporary(number);
         let temporary = self.lock.as_ref().map_or_else(|| draft_path(self.path), temporary);
-        let draft = Draft::write(self.path, &temporary, &self.text, self.rights.as_ref())?;
+        let (rights, given) = (self.rights.as_ref(), self.lock.as_ref().and_then(FileLock::given));
+        let draft = Draft::write(self.path, &temporary, &self.text, rights, given)?;
         if let Some(lock) = self.lock.as_ref().filter(|lock| !lock.is_held()) {
             let lock = lock.path().to_owned();
             let who = "somebody who removed it while we had it".to_owned();
