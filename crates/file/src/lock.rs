@@ -1,6 +1,7 @@
 //! The lock beside a file: one owner at a time, lost by death at once, never by time.
 //!
-//! **Taking it**: where this kernel alone has the file system, a new lock file is *blank*: whoever has the kernel's lock on
+//! **Taking it**: where this kernel alone has the file system, a new lock file is *blank* (and has a mode that tells it
+//! from an empty one of another program): whoever has the kernel's lock on
 //! it (an open-file-description lock, which goes with its owner) while it is blank and has its name may fill it in with
 //! himself, and has it. That is who made it, or, if he was killed before, the next who comes. Elsewhere, where the
 //! kernel's locks may mean nothing, an unnamed file is locked and filled in first, and only then linked to its name,
@@ -48,12 +49,16 @@ pub(crate) use beside::remove_old;
 
 use crate::error::LockError;
 use crate::owner::{Owner, Standing};
+use crate::save::acl;
 use crate::wait::{Backoff, Patience};
 
 /// What says that a file system has no unnamed files.
 const NO_UNNAMED_FILES: [Errno; 3] = [Errno::EOPNOTSUPP, Errno::EISDIR, Errno::EINVAL];
 /// Others may read who holds it.
 const LOCK_MODE: u32 = 0o644;
+/// A new one has the sticky bit as well, which means nothing on a file: a blank one with it is ours.
+const NEW_MODE: u32 = 0o1644;
+const STICKY: u32 = 0o1000;
 /// The most bytes of a lock file that are read.
 const LOCK_BYTES_MAX: u64 = 4096;
 
@@ -173,9 +178,9 @@ impl FileLock {
 
     /// Makes a blank lock file and fills it in, unless one is there or somebody else is faster.
     fn create(path: &Path) -> Result<Option<Self>, LockError> {
-        match LockFile::create_new(path, LOCK_MODE) {
+        match LockFile::create_new(path, NEW_MODE) {
             Ok(file) => {
-                file.set_mode(LOCK_MODE)?;
+                file.set_mode(NEW_MODE)?;
                 Self::claim(path, file)
             }
             Err(e) if e.is(Errno::EEXIST as i32) => Ok(None),
@@ -235,9 +240,14 @@ impl FileLock {
         &self.path
     }
 
-    /// The temporary file of what is written under this lock; who removes the lock as stale removes it too.
-    pub(crate) fn temporary(&self) -> PathBuf {
-        temporary(&self.path, &self.owner.nonce)
+    /// A temporary file of what is written under this lock; who removes the lock as stale removes it too.
+    pub(crate) fn temporary(&self, number: u32) -> PathBuf {
+        temporary(&self.path, &format!("{}-{number}", self.owner.nonce))
+    }
+
+    /// The user and group that new files have beside it, if they get no access control list.
+    pub(crate) fn given(&self) -> Option<(u32, u32)> {
+        acl(self.kernel.file()).is_none().then(|| self.kernel.owner())
     }
 
     /// How it was come by.
@@ -333,7 +343,8 @@ fn look(path: &Path, fills_in: bool) -> Result<Seen, LockError> {
     let read = Read::by_ref(&mut file).take(LOCK_BYTES_MAX).read_to_end(&mut text);
     read.map_err(|e| OsError::new("read", path, e))?;
     let Some(owner) = Owner::parse(&text) else {
-        return match fills_in && is_blank(&text) && locked == Probe::Free {
+        let ours = is_blank(&text) && meta.mode() & STICKY != 0;
+        return match fills_in && ours && locked == Probe::Free {
             true => Ok(Seen::Blank),
             false => judge_unreadable(&meta, locked, &text),
         };

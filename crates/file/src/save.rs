@@ -33,7 +33,7 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 
 use crate::error::FileError;
 
-pub(crate) use rights::Rights;
+pub(crate) use rights::{Rights, acl};
 
 /// Which version of a file was read: a change by anybody gives another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,24 +230,31 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Writes `text` as what `path` is to become, under the name `temporary`.
+    /// Writes `text` as what `path` is to become, under the name `temporary`. `given`: the user and group that new files
+    /// have here, if they get no list.
     pub(crate) fn write(
         path: &Path,
         temporary: &Path,
         text: &[u8],
         rights: Option<&Rights>,
+        given: Option<(u32, u32)>,
     ) -> Result<Self, OsError> {
         let mut options = OpenOptions::new();
         let flags = OFlag::O_NOFOLLOW.bits();
         let options = options.write(true).create_new(true).custom_flags(flags);
         // Nobody reads a secret file's new version before it has the old one's mode.
-        let mode = if rights.is_some() { 0o600 } else { 0o666 };
+        let at_once = rights.and_then(|rights| rights.at_once(given));
+        let mode = at_once.unwrap_or(if rights.is_some() { 0o600 } else { 0o666 });
         let opened = options.mode(mode).open(temporary);
         let file = opened.map_err(|e| OsError::new("write beside", path, e))?;
         let (at, path) = (temporary.to_owned(), path.to_owned());
         let mut draft = Self { at, path, file, placed: false };
         let written = draft.file.write_all(text).and_then(|()| {
-            rights.map_or(Ok(()), |rights| rights.give(&draft.file))?;
+            match (rights, at_once) {
+                (Some(rights), Some(_)) => rights.complete(&draft.file)?,
+                (Some(rights), None) => rights.give(&draft.file)?,
+                (None, _) => {}
+            }
             draft.file.sync_all()
         });
         written.map_err(|e| OsError::new("write", &draft.at, e))?;
@@ -276,21 +283,35 @@ impl Draft {
             Err(errno) => return Err(OsError::from(("replace", self.path.as_path(), errno))),
         }
         self.placed = true;
-        if !seen.is_at(&self.at)? {
-            if kept && std::fs::rename(&self.at, backup).is_ok() {
-                backup.clone_into(&mut self.at);
-            }
-            let text = std::fs::read(&self.at).map_err(|e| OsError::new("read", &self.at, e))?;
-            let ours = self.file.metadata().map_err(|e| OsError::new("look at", &self.path, e))?;
-            let (stamp, racy) =
-                (Some(Stamp::of(&ours)), clock::is_racy(&self.file, Duration::ZERO));
-            return Ok(Placed::Over { theirs: text, at: self.at.clone(), stamp, racy });
+        match self.replaced(seen, backup, kept) {
+            Ok(None) => {}
+            Ok(Some(over)) => return Ok(over),
+            Err(why) => return Ok(Placed::Unsure { at: self.at.clone(), why }),
         }
         if self.at != backup {
-            // Who takes our lock over would do it, too.
-            let _ = std::fs::remove_file(&self.at);
+            remove(&self.at);
         }
         Ok(Placed::Well)
+    }
+
+    /// What the exchange gave back, if it is not the version `seen`.
+    fn replaced(
+        &mut self,
+        seen: &Seen,
+        backup: &Path,
+        kept: bool,
+    ) -> Result<Option<Placed>, OsError> {
+        // What fails for a reason that passes is tried again: too much hangs on it.
+        if seen.is_at(&self.at).or_else(|_| seen.is_at(&self.at))? {
+            return Ok(None);
+        }
+        if kept && std::fs::rename(&self.at, backup).is_ok() {
+            backup.clone_into(&mut self.at);
+        }
+        let theirs = std::fs::read(&self.at).map_err(|e| OsError::new("read", &self.at, e))?;
+        let ours = self.file.metadata().map_err(|e| OsError::new("look at", &self.path, e))?;
+        let (stamp, racy) = (Some(Stamp::of(&ours)), clock::is_racy(&self.file, Duration::ZERO));
+        Ok(Some(Placed::Over { theirs, at: self.at.clone(), stamp, racy }))
     }
 
     /// Gives it a name that nobody has.
@@ -336,6 +357,8 @@ pub(crate) enum Placed {
     /// It replaced another version, which somebody made at the last moment: this text, which is at `at` now; what is
     /// there in its place is ours.
     Over { theirs: Vec<u8>, at: PathBuf, stamp: Option<Stamp>, racy: bool },
+    /// Ours is in its place. Whether what is at `at` now is the version that was read could not be found out.
+    Unsure { at: PathBuf, why: OsError },
 }
 
 /// What says that a file system cannot exchange two files.
@@ -348,9 +371,15 @@ fn exchange(one: &Path, other: &Path) -> Result<(), Errno> {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.placed {
-            let _ = std::fs::remove_file(&self.at);
+            remove(&self.at);
         }
     }
+}
+
+/// Removes a temporary file. What fails for a reason that passes is tried again: nobody else would do it while there is no
+/// dead owner to be followed.
+pub(crate) fn remove(path: &Path) {
+    let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_file(path));
 }
 
 /// The folder of a file, to be synced after the file got its name.

@@ -23,7 +23,7 @@ use crate::document::{Document, Invalid};
 use crate::error::{FileError, LockError, UpdateError};
 use crate::lock::{FileLock, Waited, remove_old};
 use crate::merge::Merge;
-use crate::save::{Draft, Folder, Loaded, Placed, Rights, Seen, load, may_write, resolve};
+use crate::save::{Draft, Folder, Loaded, Placed, Rights, Seen, load, may_write, remove, resolve};
 use crate::wait::Patience;
 
 /// The most bytes of a file, unless another limit is set.
@@ -185,6 +185,7 @@ impl SharedFile {
                 value,
                 text,
                 unmerged: None,
+                rounds: 0,
             };
             Ok(Updated { result, written: true, waited, merges: rounds.write()? })
         })
@@ -241,6 +242,8 @@ struct Rounds<'a> {
     text: Vec<u8>,
     /// Where a version is that ours has replaced without having been made of it.
     unmerged: Option<PathBuf>,
+    /// How often it was written.
+    rounds: u32,
 }
 
 /// What came of one round.
@@ -285,7 +288,7 @@ impl Rounds<'_> {
             Round::Done => Ok(true),
             Round::Theirs => self.merge_theirs(),
             Round::Over { theirs, at, seen } => {
-                self.unmerged = Some(at);
+                self.replace_unmerged(Some(at));
                 let Ok(document) = Document::parse(&theirs) else {
                     // What was no document is the backup now, and the file is whole.
                     return self.finish(None).map(|()| true);
@@ -335,9 +338,13 @@ impl Rounds<'_> {
             return Err(FileError::TooLarge { path: self.path.to_owned(), bytes, limit });
         }
         let folder = Folder::open(self.path)?;
-        let temporary =
-            self.lock.as_ref().map_or_else(|| draft_path(self.path), FileLock::temporary);
-        let draft = Draft::write(self.path, &temporary, &self.text, self.rights.as_ref())?;
+        // One of an earlier round may hold what is not merged yet.
+        let number = self.rounds;
+        self.rounds += 1;
+        let temporary = |lock: &FileLock| lock.temporary(number);
+        let temporary = self.lock.as_ref().map_or_else(|| draft_path(self.path), temporary);
+        let (rights, given) = (self.rights.as_ref(), self.lock.as_ref().and_then(FileLock::given));
+        let draft = Draft::write(self.path, &temporary, &self.text, rights, given)?;
         if let Some(lock) = self.lock.as_ref().filter(|lock| !lock.is_held()) {
             let lock = lock.path().to_owned();
             let who = "somebody who removed it while we had it".to_owned();
@@ -352,15 +359,29 @@ impl Rounds<'_> {
         match draft.place(&self.seen, &backup_path(self.path), kept)? {
             Placed::Well => self.finish(Some(&folder)).map(|()| Round::Done),
             Placed::Taken => Ok(Round::Theirs),
+            Placed::Unsure { at, why } => {
+                self.replace_unmerged(Some(at));
+                Err(why.into())
+            }
             Placed::Over { theirs, at, stamp, racy } => {
                 Ok(Round::Over { theirs, at, seen: Seen::new(stamp, racy, &self.text) })
             }
         }
     }
 
+    /// What was not merged before is in the version that was just placed.
+    fn replace_unmerged(&mut self, at: Option<PathBuf>) {
+        let merged = std::mem::replace(&mut self.unmerged, at);
+        let merged = merged.filter(|merged| *merged != backup_path(self.path));
+        if let Some(merged) = merged {
+            // It could not get the backup's name.
+            remove(&merged);
+        }
+    }
+
     /// Gives the lock up and syncs the folder. Who builds on our version syncs it with his own.
     fn finish(&mut self, folder: Option<&Folder>) -> Result<(), FileError> {
-        self.unmerged = None;
+        self.replace_unmerged(None);
         self.lock = None;
         match folder {
             Some(folder) => folder.sync(self.path)?,

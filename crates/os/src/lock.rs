@@ -34,6 +34,7 @@ pub struct LockFile {
     identity: (u64, u64),
     /// As it was when the file was opened.
     mode: u32,
+    owner: (u32, u32),
     generation: u64,
 }
 
@@ -114,11 +115,17 @@ impl LockFile {
     /// # Errors
     /// [`OsError`] when the file system does not let it.
     pub fn set_mode(&self, mode: u32) -> Result<(), OsError> {
-        if self.mode & 0o777 == mode {
+        if self.mode & 0o7777 == mode {
             return Ok(());
         }
         let set = self.file.set_permissions(std::fs::Permissions::from_mode(mode));
         set.map_err(|e| OsError::new("change the mode of", &self.path, e))
+    }
+
+    /// Its user and group, as they were when it was opened.
+    #[must_use]
+    pub fn owner(&self) -> (u32, u32) {
+        self.owner
     }
 
     /// The file itself.
@@ -150,8 +157,9 @@ impl LockFile {
         let identity = (meta.dev(), meta.ino());
         fork::register(file.as_raw_fd());
         let generation = fork::generation();
-        let (file, path, mode) = (ManuallyDrop::new(file), path.to_owned(), meta.mode());
-        Ok(Self { file, path, identity, mode, generation })
+        let (file, path) = (ManuallyDrop::new(file), path.to_owned());
+        let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
+        Ok(Self { file, path, identity, mode, owner, generation })
     }
 
     /// Tries to lock the byte at `offset`; false when another description holds it.

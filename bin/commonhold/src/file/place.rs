@@ -71,6 +71,7 @@ pub(crate) fn added(text: &str) -> Result<Assigned, String> {
 fn exact(json: &str) -> Result<(), String> {
     let mut rest = json;
     while let Some(at) = rest.find(|c: char| c == '"' || c.is_ascii_digit()) {
+        let negative = rest.get(..at).is_some_and(|before| before.ends_with('-'));
         rest = rest.get(at..).unwrap_or_default();
         if rest.starts_with('"') {
             rest = quoted(rest)?.1;
@@ -79,7 +80,11 @@ fn exact(json: &str) -> Result<(), String> {
         let end = rest.find(|c: char| !c.is_ascii_digit() && !".eE+-".contains(c));
         let (number, behind) = rest.split_at(end.unwrap_or(rest.len()));
         rest = behind;
-        if number.bytes().all(|b| b.is_ascii_digit()) && number.parse::<u64>().is_err() {
+        let fits = match number.parse::<u64>() {
+            Ok(number) => !negative || number <= i64::MIN.unsigned_abs(),
+            Err(_) => false,
+        };
+        if number.bytes().all(|b| b.is_ascii_digit()) && !fits {
             let double: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
             let shown = format!("{double:e}");
             let (digits, power) = shown.split_once('e').unwrap_or((&shown, ""));
@@ -358,8 +363,8 @@ mod tests {
         for (number, written) in [
             ("18446744073709551615", "18446744073709551615"),
             ("-9223372036854775808", "-9223372036854775808"),
-            ("10000000000000000000000", "1e22"),
-            ("-123000000000000000000000", "-1.23e23"),
+            ("10000000000000000000000", "1e+22"),
+            ("-123000000000000000000000", "-1.23e+23"),
             ("{\"a\": [1.5, 2e30, \"12345678901234567890123\"]}", ""),
             ("{\"12345678901234567890123\": 3.14159265358979323846}", ""),
         ] {
@@ -370,11 +375,12 @@ mod tests {
             "12345678901234567890123",
             "-12345678901234567890123",
             "18446744073709551617",
+            "-9223372036854775809",
             "10000000000000000000001",
             "[1, {\"\\\"9\": 12345678901234567890123}]",
         ] {
             let why = read(&format!("n={number}")).unwrap_err();
-            assert!(why.contains(" would be rounded to 1"), "{why}");
+            assert!(why.contains(" would be rounded to "), "{why}");
         }
         let why = added("n=12345678901234567890123").unwrap_err();
         assert!(why.contains("12345678901234567890123 would be rounded to 1.2345"), "{why}");

@@ -1,11 +1,12 @@
 //! The names beside a lock file, and what is left there by the dead.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use commonhold_os::lock::folder_of;
+use rustix::fs::Dir;
 
 /// Between the name of a lock and the nonce of the stale one that may be removed.
 const TOKEN: &str = ".stale-";
@@ -18,12 +19,13 @@ pub(super) const UNPUBLISHED: &str = ".new";
 pub(super) fn sweep(path: &Path) {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let (tokens, temporaries) = ([name, TOKEN.as_bytes()].concat(), hidden_prefix(path));
-    for entry in std::fs::read_dir(folder_of(path)).into_iter().flatten().flatten() {
-        let found = entry.file_name();
-        let found = found.as_bytes();
+    let left = |found: &[u8]| {
         let temporary = found.starts_with(&temporaries) && found.ends_with(TEMPORARY.as_bytes());
-        if found.starts_with(&tokens) || temporary {
-            let _ = std::fs::remove_file(entry.path());
+        temporary || found.starts_with(&tokens)
+    };
+    for found in names(folder_of(path)) {
+        if left(found.as_bytes()) {
+            let _ = std::fs::remove_file(path.with_file_name(found));
         }
     }
     sweep_unpublished(path);
@@ -40,13 +42,20 @@ pub(super) fn sweep_unpublished(lock: &Path) {
 /// Removes the files of a folder with such a name that are older than a minute.
 pub(crate) fn remove_old(folder: &Path, is_ours: impl Fn(&[u8]) -> bool) {
     const OLD: Duration = Duration::from_secs(60);
-    let old = |meta: std::fs::Metadata| meta.modified().ok()?.elapsed().ok();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let ours = is_ours(entry.file_name().as_bytes());
-        if ours && entry.metadata().ok().and_then(old).is_some_and(|age| age > OLD) {
-            let _ = std::fs::remove_file(entry.path());
+    let age = |path: &Path| path.symlink_metadata().ok()?.modified().ok()?.elapsed().ok();
+    for name in names(folder).into_iter().filter(|name| is_ours(name.as_bytes())) {
+        let path = folder.join(name);
+        if age(&path).is_some_and(|age| age > OLD) {
+            let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// What is in a folder, as far as it can be read. (The standard library's reader panics when closing the folder fails.)
+fn names(folder: &Path) -> Vec<OsString> {
+    let opened = std::fs::File::open(folder).ok().and_then(|folder| Dir::read_from(folder).ok());
+    let entries = opened.into_iter().flatten().map_while(Result::ok);
+    entries.map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec())).collect()
 }
 
 /// The temporary file of the owner with this nonce.

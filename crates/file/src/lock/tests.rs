@@ -1,5 +1,6 @@
 //! Locks of the living, the dead, and of other programs.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
@@ -27,6 +28,12 @@ impl Place {
         let mut owner = serde_json::to_value(Owner::current(true).unwrap()).unwrap();
         change(&mut owner);
         std::fs::write(path, serde_json::to_vec(&owner).unwrap()).unwrap();
+    }
+
+    /// A lock file of ours that is not filled in.
+    fn blank(&self, bytes: usize) {
+        std::fs::write(&self.lock, vec![0; bytes]).unwrap();
+        std::fs::set_permissions(&self.lock, PermissionsExt::from_mode(NEW_MODE)).unwrap();
     }
 
     fn take(&self) -> Result<FileLock, LockError> {
@@ -221,7 +228,7 @@ fn another_container_is_believed_the_kernels_lock_alone() {
 #[test]
 fn what_another_program_left_is_not_touched() {
     let place = Place::new();
-    for text in ["4711\n", "{}", "{\"nonce\": \"../../x\"}"] {
+    for text in ["", "\0\0", "4711\n", "{}", "{\"nonce\": \"../../x\"}"] {
         std::fs::write(&place.lock, text).unwrap();
         assert!(place.waits().contains("another program"), "{text}");
     }
@@ -241,13 +248,13 @@ fn what_another_program_left_is_not_touched() {
 fn a_blank_file_is_filled_in_unless_somebody_is_about_to() {
     let place = Place::new();
     for blank in [0, 100, 1000] {
-        std::fs::write(&place.lock, vec![0; blank]).unwrap();
+        place.blank(blank);
         let lock = place.take().unwrap();
         assert_eq!((lock.waited().stale, lock.waited().retries), (0, 0));
         let text = std::fs::read(&place.lock).unwrap();
         assert_eq!(text, lock.owner.line(), "{blank}");
     }
-    std::fs::write(&place.lock, "").unwrap();
+    place.blank(0);
     let slow = LockFile::open(&place.lock).unwrap();
     assert!(slow.try_lock(0, Mode::Exclusive).unwrap());
     place.waits();
@@ -257,13 +264,13 @@ fn a_blank_file_is_filled_in_unless_somebody_is_about_to() {
     assert!(FileLock::claim(&place.lock, slow).unwrap().is_none());
     assert_eq!(place.names(), [""; 0]);
     // or has filled it in and died, and somebody else is about to take it over.
-    std::fs::write(&place.lock, "").unwrap();
+    place.blank(0);
     let slow = LockFile::open(&place.lock).unwrap();
     place.plant(|owner| owner["pid"] = json!(dead()));
     assert!(FileLock::claim(&place.lock, slow).unwrap().is_none());
     place.takes_over();
     // or it was removed by hand.
-    std::fs::write(&place.lock, "").unwrap();
+    place.blank(0);
     let slow = LockFile::open(&place.lock).unwrap();
     std::fs::remove_file(&place.lock).unwrap();
     assert!(FileLock::claim(&place.lock, slow).unwrap().is_none());

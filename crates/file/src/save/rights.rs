@@ -29,6 +29,19 @@ impl Rights {
         Self { mode: meta.mode() & 0o7777, owner: (meta.uid(), meta.gid()), acl: acl(file) }
     }
 
+    /// The mode with which a new file can be made at once, where new files have the owner `given` and no list.
+    pub(crate) fn at_once(&self, given: Option<(u32, u32)>) -> Option<u32> {
+        (self.acl.is_none() && given == Some(self.owner)).then_some(self.mode & 0o777)
+    }
+
+    /// What the umask took from a file that was made with its mode.
+    pub(crate) fn complete(&self, file: &File) -> io::Result<()> {
+        if file.metadata()?.mode() & 0o7777 == self.mode {
+            return Ok(());
+        }
+        file.set_permissions(Permissions::from_mode(self.mode))
+    }
+
     /// Gives them to a new file. Who may not give a file away keeps it, with no more rights for others than before.
     pub(crate) fn give(&self, file: &File) -> io::Result<()> {
         let new = file.metadata()?;
@@ -58,7 +71,7 @@ impl Rights {
 }
 
 /// The list of a file; none where it has none, or the file system has no lists.
-fn acl(file: &File) -> Option<Vec<u8>> {
+pub(crate) fn acl(file: &File) -> Option<Vec<u8>> {
     let mut small = [0; 256];
     match fgetxattr(file, ACL, &mut small[..]) {
         Ok(bytes) => small.get(..bytes).map(<[u8]>::to_vec),

@@ -90,7 +90,7 @@ fn who_never_lets_us_is_told_where_everything_is() {
 }
 
 #[test]
-fn what_is_not_merged_yet_outlives_a_round_that_fails() {
+fn what_was_in_the_place_of_ours_is_where_the_error_says() {
     let place = Place::new("{\"ours\": 0}");
     let (path, mut times) = (place.path.clone(), 0);
     let _meanwhile = Meanwhile::new(move || {
@@ -98,14 +98,26 @@ fn what_is_not_merged_yet_outlives_a_round_that_fails() {
         if times == 1 {
             return renames(&path, 1);
         }
-        // In the next round there is nothing that could be exchanged.
+        // In the next round there is nothing that could be merged.
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
     });
     let error = count(&place.file()).unwrap_err();
     let FileError::Unmerged { theirs, .. } = &error else { panic!("{error}") };
-    let theirs: Value = serde_json::from_slice(&std::fs::read(theirs).unwrap()).unwrap();
-    assert_eq!(theirs["theirs 1"], json!(1));
+    // What was merged is in the file, and what was in its place is where the error says.
+    assert!(theirs.is_dir(), "{error}");
+    assert_eq!(place.file().read().unwrap(), Some(json!({"ours": 1, "theirs 1": 1})));
+}
+
+#[test]
+fn a_change_of_the_last_moment_is_merged_where_there_can_be_no_backup() {
+    let place = Place::new("{\"ours\": 0}");
+    std::fs::create_dir(place.path.with_extension("jsonc.bak")).unwrap();
+    let (_meanwhile, _) = races(&place, 2);
+    assert_eq!(count(&place.file()).unwrap().merges, 2);
+    let all = json!({"ours": 1, "theirs 1": 1, "theirs 2": 2});
+    assert_eq!(place.file().read().unwrap(), Some(all));
+    assert_eq!(place.others(), ["settings.jsonc.bak"]);
 }
 
 #[test]

@@ -63,6 +63,20 @@ fn the_list_that_a_folder_gives_its_files_opens_nothing() {
 }
 
 #[test]
+fn a_mode_stays_whatever_the_umask() {
+    for umask in [0, 0o022, 0o077] {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+        for kept in [0o600, 0o640, 0o644, 0o666, 0o755, 0o4755] {
+            let place = Place::new("{}");
+            std::fs::set_permissions(&place.path, PermissionsExt::from_mode(kept)).unwrap();
+            set(&place.file(), "a", json!(1));
+            let mode = std::fs::metadata(&place.path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, kept, "umask {umask:o}");
+        }
+    }
+}
+
+#[test]
 fn what_could_not_be_read_again_is_not_written() {
     let place = Place::new("{\"a\": \"\"}");
     let file = place.file().bytes_max(100);

@@ -1,5 +1,6 @@
 //! The kinds of updates that are killed at each step: what is there before, what is done, and what may be there afterwards.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -179,9 +180,11 @@ fn text_with_theirs(n: u64) -> String {
     text(n).replace("[1, 2, 3]", "[1, 2, 3],\n  \"theirs\": true")
 }
 
-/// Leaves a lock file that nobody has filled in.
+/// Leaves a lock file of ours that nobody has filled in: the sticky bit says whose it is.
 pub(super) fn plant_blank(path: &Path) -> Result<(), Failure> {
-    std::fs::write(path.with_file_name("human.jsonc.lock"), "")?;
+    let lock = path.with_file_name("human.jsonc.lock");
+    std::fs::write(&lock, "")?;
+    std::fs::set_permissions(&lock, PermissionsExt::from_mode(0o1644))?;
     Ok(())
 }
 
