@@ -207,6 +207,7 @@ impl SharedFile {
             let torn = empty || matches!(&parsed, Err(invalid) if invalid.ends_early);
             if torn && left > 0 && loaded.is_fresh() {
                 left -= 1;
+                seam::while_torn();
                 std::thread::sleep(TORN);
                 continue;
             }
@@ -425,24 +426,40 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 /// Where tests let another program change the file.
 mod seam {
     #[cfg(test)]
+    type Other = std::cell::RefCell<Option<Box<dyn FnMut()>>>;
+
+    #[cfg(test)]
     thread_local! {
-        pub(super) static OTHER: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
+        pub(super) static EXCHANGE: Other = const { std::cell::RefCell::new(None) };
+        pub(super) static TORN: Other = const { std::cell::RefCell::new(None) };
     }
 
     pub(super) fn before_the_exchange() {
         #[cfg(test)]
-        OTHER.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
+        EXCHANGE.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
+    }
+
+    pub(super) fn while_torn() {
+        #[cfg(test)]
+        TORN.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
     }
 }
 
-/// What `other` does right before each exchange of this thread, until the value is dropped.
+/// What another program does, each time that this thread comes to a place, until the value is dropped.
 #[cfg(test)]
 pub(crate) struct Meanwhile;
 
 #[cfg(test)]
 impl Meanwhile {
+    /// Right before each exchange.
     pub(crate) fn new(other: impl FnMut() + 'static) -> Self {
-        seam::OTHER.set(Some(Box::new(other)));
+        seam::EXCHANGE.set(Some(Box::new(other)));
+        Self
+    }
+
+    /// Each time that a file is found half written.
+    pub(crate) fn torn(other: impl FnMut() + 'static) -> Self {
+        seam::TORN.set(Some(Box::new(other)));
         Self
     }
 }
@@ -450,6 +467,7 @@ impl Meanwhile {
 #[cfg(test)]
 impl Drop for Meanwhile {
     fn drop(&mut self) {
-        seam::OTHER.set(None);
+        seam::EXCHANGE.set(None);
+        seam::TORN.set(None);
     }
 }

@@ -211,14 +211,15 @@ fn a_file_that_is_being_written_is_waited_for_however_it_begins() {
         ("{\"a\": [1, 2, 3], \"b\": nul", "l}"),
     ] {
         let place = Place::new(half);
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                let file = std::fs::OpenOptions::new().append(true).open(&place.path);
+        let (path, mut waits) = (place.path.clone(), 0);
+        let _meanwhile = Meanwhile::torn(move || {
+            waits += 1;
+            if waits == 2 {
+                let file = std::fs::OpenOptions::new().append(true).open(&path);
                 std::io::Write::write_all(&mut file.unwrap(), rest.as_bytes()).unwrap();
-            });
-            writer.join().unwrap();
-            set(&place.file(), "ours", json!(1));
+            }
         });
+        set(&place.file(), "ours", json!(1));
         assert_eq!(place.file().read().unwrap().unwrap()["a"], json!([1, 2, 3]));
     }
     // One that stays so is not valid, and says where it ends.
