@@ -64,7 +64,7 @@ impl Loaded {
         Self { text: Vec::new(), stamp: None, rights: None, racy: false }
     }
 
-    /// Whether it was changed in the last second.
+    /// Whether it was changed in the last two seconds.
     pub(crate) fn is_fresh(&self) -> bool {
         self.stamp.is_some_and(|stamp| stamp.age() < Duration::from_secs(2))
     }
@@ -400,5 +400,29 @@ impl Folder {
             Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => Ok(()),
             done => done.map_err(|e| OsError::new("sync the folder of", path, e)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_clock_is_coarse_the_text_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "theirs").unwrap();
+        let stamp = Stamp::now(&path).unwrap();
+        // The same stamp, of another text: as after a change within one tick.
+        for (racy, text, there) in
+            [(true, "before", false), (true, "theirs", true), (false, "before", true)]
+        {
+            let seen = Seen::new(stamp, racy, text.as_bytes());
+            assert_eq!((seen.is_there(&path).unwrap(), seen.is_at(&path).unwrap()), (there, there));
+        }
+        clock::tests::COARSE.set(true);
+        assert!(load(&path, 100).unwrap().racy);
+        let file = File::open(&path).unwrap();
+        assert!(!clock::is_racy(&file, Duration::from_secs(3)));
     }
 }

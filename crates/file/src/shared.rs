@@ -351,6 +351,7 @@ impl Rounds<'_> {
             let who = "somebody who removed it while we had it".to_owned();
             return Err(LockError::Lost { lock, who }.into());
         }
+        seam::before_the_look();
         if !self.seen.is_there(self.path)? {
             return Ok(Round::Theirs);
         }
@@ -431,12 +432,18 @@ mod seam {
     #[cfg(test)]
     thread_local! {
         pub(super) static EXCHANGE: Other = const { std::cell::RefCell::new(None) };
+        pub(super) static LOOK: Other = const { std::cell::RefCell::new(None) };
         pub(super) static TORN: Other = const { std::cell::RefCell::new(None) };
     }
 
     pub(super) fn before_the_exchange() {
         #[cfg(test)]
         EXCHANGE.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
+    }
+
+    pub(super) fn before_the_look() {
+        #[cfg(test)]
+        LOOK.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
     }
 
     pub(super) fn while_torn() {
@@ -457,6 +464,12 @@ impl Meanwhile {
         Self
     }
 
+    /// Right before each look whether the file is still what was read.
+    pub(crate) fn looked(other: impl FnMut() + 'static) -> Self {
+        seam::LOOK.set(Some(Box::new(other)));
+        Self
+    }
+
     /// Each time that a file is found half written.
     pub(crate) fn torn(other: impl FnMut() + 'static) -> Self {
         seam::TORN.set(Some(Box::new(other)));
@@ -468,6 +481,7 @@ impl Meanwhile {
 impl Drop for Meanwhile {
     fn drop(&mut self) {
         seam::EXCHANGE.set(None);
+        seam::LOOK.set(None);
         seam::TORN.set(None);
     }
 }
