@@ -11,6 +11,7 @@ mod lock;
 mod merge;
 mod owner;
 mod parse;
+mod place;
 mod save;
 mod shared;
 mod wait;

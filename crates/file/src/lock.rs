@@ -209,9 +209,13 @@ impl FileLock {
             return Ok(None);
         }
         let mut text = Vec::new();
-        kernel.file().take(LOCK_BYTES_MAX).read_to_end(&mut text).map_err(error)?;
-        if !is_blank(&text) || !kernel.is_current() {
-            return Ok(None);
+        let meta = kernel.file().metadata().map_err(error)?;
+        // An empty file with a name needs no closer look: whoever took the name from it is seen before anything is written.
+        if meta.size() > 0 || meta.nlink() != 1 {
+            kernel.file().take(LOCK_BYTES_MAX).read_to_end(&mut text).map_err(error)?;
+            if !is_blank(&text) || !kernel.is_current() {
+                return Ok(None);
+            }
         }
         let owner = Owner::current(true)?;
         let line = owner.line();

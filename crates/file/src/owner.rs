@@ -3,7 +3,7 @@
 //! Only the kernel's word counts, never a time: a paused owner keeps his lock, a dead one loses it at once. The time
 //! in the file is for people.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -64,6 +64,8 @@ struct Me {
     host: String,
     machine: String,
     program: String,
+    /// The nonce of its next lock: random, and then one more each time.
+    nonce: Cell<u128>,
 }
 
 thread_local! {
@@ -85,6 +87,7 @@ impl Me {
             host: host(),
             machine: machine(),
             program: program(),
+            nonce: Cell::new(u128::from_le_bytes(uuid())),
         });
         ME.set(Some(Rc::clone(&me)));
         Ok(me)
@@ -95,6 +98,8 @@ impl Owner {
     /// This process, taking a lock now; `locked`: it has the kernel's.
     pub(crate) fn current(locked: bool) -> Result<Self, OsError> {
         let me = Me::get()?;
+        let nonce = me.nonce.get();
+        me.nonce.set(nonce.wrapping_add(1));
         Ok(Self {
             pid: me.identity.pid,
             start_ticks: me.identity.start_ticks,
@@ -104,7 +109,7 @@ impl Owner {
             host: me.host.clone(),
             machine: me.machine.clone(),
             taken_at: wall_micros(),
-            nonce: hex(&uuid()),
+            nonce: hex(&nonce.to_be_bytes()),
             program: me.program.clone(),
             locked,
             released: false,
@@ -122,7 +127,9 @@ impl Owner {
     }
 
     pub(crate) fn line(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        let mut line = Vec::with_capacity(512);
+        // It has nothing that cannot be written, and the memory is there.
+        let _ = serde_json::to_writer(&mut line, self);
         line.push(b'\n');
         line
     }

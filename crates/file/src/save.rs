@@ -26,7 +26,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use commonhold_os::OsError;
-use commonhold_os::lock::folder_of;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat2};
 use nix::unistd::{AccessFlags, faccessat, geteuid};
@@ -64,7 +63,7 @@ impl Loaded {
         Self { text: Vec::new(), stamp: None, rights: None, racy: false }
     }
 
-    /// Whether it was changed in the last second.
+    /// Whether it was changed in the last two seconds.
     pub(crate) fn is_fresh(&self) -> bool {
         self.stamp.is_some_and(|stamp| stamp.age() < Duration::from_secs(2))
     }
@@ -137,45 +136,6 @@ impl Seen {
     fn holds(&self, path: &Path) -> bool {
         self.text.as_ref().is_none_or(|text| std::fs::read(path).is_ok_and(|there| there == *text))
     }
-}
-
-/// Where a path leads: symbolic links are followed, also one whose target is not there yet.
-pub(crate) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
-    let mut at = path.to_owned();
-    let mut links = 0;
-    loop {
-        match std::fs::read_link(&at) {
-            // As many as the kernel follows.
-            Ok(_) if links == 40 => {
-                let what = "a loop of symbolic links";
-                return Err(FileError::Kind { path: path.to_owned(), what });
-            }
-            Ok(to) if may_follow(&at) => at = folder_of(&at).join(to),
-            Ok(_) => {
-                let what = "another user's symbolic link in a folder where everybody may make one";
-                return Err(FileError::Kind { path: path.to_owned(), what });
-            }
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => break,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => break,
-            Err(e) => return Err(OsError::new("follow", path, e).into()),
-        }
-        links += 1;
-    }
-    let Some(name) = at.file_name() else {
-        return Err(FileError::Kind { path: path.to_owned(), what: "a folder" });
-    };
-    // A link to the folder may be turned elsewhere meanwhile: all is done in one folder.
-    let folder = folder_of(&at).canonicalize();
-    Ok(folder.map_err(|e| OsError::new("open the folder of", &at, e))?.join(name))
-}
-
-/// Whether a symbolic link may be followed: by the rule of `fs.protected_symlinks`, which does not see who follows by hand.
-fn may_follow(link: &Path) -> bool {
-    let (Ok(link), Ok(folder)) = (link.symlink_metadata(), folder_of(link).metadata()) else {
-        return true;
-    };
-    let open = folder.mode() & 0o1002 == 0o1002;
-    !open || link.uid() == geteuid().as_raw() || link.uid() == folder.uid()
 }
 
 /// Reads the file whole.
@@ -382,23 +342,26 @@ pub(crate) fn remove(path: &Path) {
     let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_file(path));
 }
 
-/// The folder of a file, to be synced after the file got its name.
-#[derive(Debug)]
-pub(crate) struct Folder(File);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Folder {
-    /// Opens it. Who may not read it is told so before anything is changed.
-    pub(crate) fn open(path: &Path) -> Result<Self, OsError> {
-        let folder = File::open(folder_of(path));
-        folder.map(Self).map_err(|e| OsError::new("open the folder of", path, e))
-    }
-
-    /// After this a loss of power does not bring the old version back.
-    pub(crate) fn sync(&self, path: &Path) -> Result<(), OsError> {
-        match self.0.sync_all() {
-            // Some file systems have no such call, and need none.
-            Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => Ok(()),
-            done => done.map_err(|e| OsError::new("sync the folder of", path, e)),
+    #[test]
+    fn where_the_clock_is_coarse_the_text_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "theirs").unwrap();
+        let stamp = Stamp::now(&path).unwrap();
+        // The same stamp, of another text: as after a change within one tick.
+        for (racy, text, there) in
+            [(true, "before", false), (true, "theirs", true), (false, "before", true)]
+        {
+            let seen = Seen::new(stamp, racy, text.as_bytes());
+            assert_eq!((seen.is_there(&path).unwrap(), seen.is_at(&path).unwrap()), (there, there));
         }
+        clock::tests::COARSE.set(true);
+        assert!(load(&path, 100).unwrap().racy);
+        let file = File::open(&path).unwrap();
+        assert!(!clock::is_racy(&file, Duration::from_secs(3)));
     }
 }

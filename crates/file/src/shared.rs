@@ -23,7 +23,8 @@ use crate::document::{Document, Invalid};
 use crate::error::{FileError, LockError, UpdateError};
 use crate::lock::{FileLock, Waited, remove_old};
 use crate::merge::Merge;
-use crate::save::{Draft, Folder, Loaded, Placed, Rights, Seen, load, may_write, remove, resolve};
+use crate::place::{Place, beside};
+use crate::save::{Draft, Loaded, Placed, Rights, Seen, load, may_write, remove};
 use crate::wait::Patience;
 
 /// The most bytes of a file, unless another limit is set.
@@ -101,8 +102,7 @@ impl SharedFile {
     /// # Errors
     /// [`FileError`].
     pub fn read(&self) -> Result<Option<Value>, FileError> {
-        let path = resolve(&self.path)?;
-        self.parsed(&path, |_, _, value| Ok(value))
+        self.parsed(&Place::find(&self.path)?, |_, _, value| Ok(value))
     }
 
     /// Takes the lock and does nothing with the file.
@@ -122,13 +122,13 @@ impl SharedFile {
         &self,
         updater: impl FnOnce(&mut Value) -> Result<R, E>,
     ) -> Result<Updated<R>, UpdateError<E>> {
-        let (path, lock) = self.lock_file()?;
+        let (place, lock) = self.lock_file()?;
         let waited = lock.waited();
         if waited.retries > 0 || waited.stale > 0 {
-            let (file, retries, stale) = (path.display(), waited.retries, waited.stale);
+            let (file, retries, stale) = (place.path.display(), waited.retries, waited.stale);
             tracing::debug!(%file, retries, stale, waited = ?waited.time, "lock taken");
         }
-        self.change(&path, Some(lock), updater)
+        self.change(&place, Some(lock), updater)
     }
 
     /// Changes a file that belongs to this process: as [`SharedFile::update`], without the lock. The file is the old or
@@ -142,41 +142,42 @@ impl SharedFile {
         &self,
         updater: impl FnOnce(&mut Value) -> Result<R, E>,
     ) -> Result<Updated<R>, UpdateError<E>> {
-        let path = resolve(&self.path)?;
-        self.swept.get_or_init(|| sweep_drafts(&path));
-        self.change(&path, None, updater)
+        let place = Place::find(&self.path)?;
+        self.swept.get_or_init(|| sweep_drafts(&place.path));
+        self.change(&place, None, updater)
     }
 
     /// Where the file is, and its lock.
-    fn lock_file(&self) -> Result<(PathBuf, FileLock), FileError> {
+    fn lock_file(&self) -> Result<(Place, FileLock), FileError> {
         loop {
-            let path = resolve(&self.path)?;
-            let lock = FileLock::take(&lock_path(&path), &self.patience)?;
+            let place = Place::find(&self.path)?;
+            let lock = FileLock::take(&place.lock, &self.patience)?;
             // While we waited a link may have been turned elsewhere.
             let waited = lock.waited().retries > 0 || lock.waited().stale > 0;
-            if !waited || resolve(&self.path)? == path {
-                return Ok((path, lock));
+            if !waited || Place::find(&self.path)?.path == place.path {
+                return Ok((place, lock));
             }
         }
     }
 
     fn change<R, E>(
         &self,
-        path: &Path,
+        place: &Place,
         lock: Option<FileLock>,
         updater: impl FnOnce(&mut Value) -> Result<R, E>,
     ) -> Result<Updated<R>, UpdateError<E>> {
         let waited = lock.as_ref().map(FileLock::waited).unwrap_or_default();
-        self.parsed(path, |loaded, document, value| {
-            may_write(path, loaded.stamp.as_ref()).map_err(FileError::from)?;
+        self.parsed(place, |loaded, document, value| {
+            may_write(&place.path, loaded.stamp.as_ref()).map_err(FileError::from)?;
             let mut value = value.unwrap_or(Value::Null);
             let result = updater(&mut value).map_err(UpdateError::Refused)?;
-            let Some(text) = document.changed(&value).map_err(|why| edit_error(path, why))? else {
+            let text = document.changed(&value).map_err(|why| edit_error(&place.path, why))?;
+            let Some(text) = text else {
                 return Ok(Updated { result, written: false, waited, merges: 0 });
             };
             let rounds = Rounds {
                 file: self,
-                path,
+                place,
                 lock,
                 first: document,
                 base: None,
@@ -195,29 +196,32 @@ impl SharedFile {
     /// now, for it was changed lately and ends in the middle, is read again some times.
     fn parsed<T, E: From<FileError>>(
         &self,
-        path: &Path,
+        place: &Place,
         go_on: impl FnOnce(&Loaded, &Document<'_>, Option<Value>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut left = TORN_MAX;
         loop {
-            let loaded = load(path, self.bytes_max)?;
+            let loaded = load(&place.path, self.bytes_max)?;
             let document = Document::parse(&loaded.text);
             let parsed = document.and_then(|document| Ok((document.value()?, document)));
             let empty = loaded.stamp.is_some() && loaded.text.trim_ascii().is_empty();
             let torn = empty || matches!(&parsed, Err(invalid) if invalid.ends_early);
             if torn && left > 0 && loaded.is_fresh() {
                 left -= 1;
+                seam::while_torn();
                 std::thread::sleep(TORN);
                 continue;
             }
-            let backup = backup_path(path);
-            if empty && std::fs::metadata(&backup).is_ok_and(|backup| backup.len() > 0) {
-                return Err(FileError::Emptied { path: path.to_owned(), backup }.into());
+            let names = || (place.path.clone(), place.backup.clone());
+            if empty && std::fs::metadata(&place.backup).is_ok_and(|backup| backup.len() > 0) {
+                let (path, backup) = names();
+                return Err(FileError::Emptied { path, backup }.into());
             }
             return match parsed {
                 Ok((value, document)) => go_on(&loaded, &document, value),
                 Err(Invalid { line, column, why, .. }) => {
-                    let (path, backup) = (path.to_owned(), Some(backup).filter(|b| b.exists()));
+                    let (path, backup) = names();
+                    let backup = Some(backup).filter(|backup| backup.exists());
                     Err(FileError::Invalid { path, line, column, why, backup }.into())
                 }
             };
@@ -228,7 +232,7 @@ impl SharedFile {
 /// The rounds of one write: until our version has replaced one that everything in it was made of.
 struct Rounds<'a> {
     file: &'a SharedFile,
-    path: &'a Path,
+    place: &'a Place,
     lock: Option<FileLock>,
     /// What was loaded.
     first: &'a Document<'a>,
@@ -268,9 +272,9 @@ impl Rounds<'_> {
                 Ok(false) => {}
                 Err(error) => return Err(self.told(error)),
             }
-            tracing::debug!(file = %self.path.display(), "changed without the lock: merged");
+            tracing::debug!(file = %self.place.path.display(), "changed without the lock: merged");
         }
-        let (path, lock) = (self.path.to_owned(), lock_path(self.path));
+        let (path, lock) = (self.place.path.clone(), self.place.lock.clone());
         let error = FileError::Contended { path, lock, times: MERGES_MAX };
         Err(self.told(error))
     }
@@ -278,7 +282,7 @@ impl Rounds<'_> {
     /// An error of a round, when ours may be in the file already.
     fn told(&mut self, error: FileError) -> FileError {
         let Some(theirs) = self.unmerged.take() else { return error };
-        let (path, why) = (self.path.to_owned(), error.to_string());
+        let (path, why) = (self.place.path.clone(), error.to_string());
         FileError::Unmerged { path, theirs, why }
     }
 
@@ -291,7 +295,7 @@ impl Rounds<'_> {
                 self.replace_unmerged(Some(at));
                 let Ok(document) = Document::parse(&theirs) else {
                     // What was no document is the backup now, and the file is whole.
-                    return self.finish(None).map(|()| true);
+                    return self.finish().map(|()| true);
                 };
                 let value = document.value().ok().flatten();
                 let (merged, text) = self.merged(&document, value.as_ref())?;
@@ -305,10 +309,10 @@ impl Rounds<'_> {
 
     /// Merges what is there with ours, which is not; whether it is all there.
     fn merge_theirs(&mut self) -> Result<bool, FileError> {
-        let (file, path) = (self.file, self.path);
-        file.parsed(path, |loaded, document, value| {
+        let (file, place) = (self.file, self.place);
+        file.parsed(place, |loaded, document, value| {
             let (merged, text) = self.merged(document, value.as_ref())?;
-            let Some(text) = text else { return self.finish(None).map(|()| true) };
+            let Some(text) = text else { return self.finish().map(|()| true) };
             self.base = Some(value.unwrap_or(Value::Null));
             self.seen = Seen::new(loaded.stamp, loaded.racy, &loaded.text);
             // What goes for a moment comes back with the rights that it had.
@@ -327,37 +331,39 @@ impl Rounds<'_> {
         let first = || self.first.value().ok().flatten().unwrap_or(Value::Null);
         let base = self.base.clone().unwrap_or_else(first);
         let merged = self.file.merge.three_way(&base, &self.value, value);
-        let text = theirs.changed(&merged).map_err(|why| edit_error(self.path, why))?;
+        let text = theirs.changed(&merged).map_err(|why| edit_error(&self.place.path, why))?;
         Ok((merged, text))
     }
 
     /// Writes our version and gives it its name, if the version is there still that it is to replace.
     fn place(&mut self) -> Result<Round, FileError> {
+        let place = self.place;
         let (bytes, limit) = (self.text.len() as u64, self.file.bytes_max);
         if bytes > limit {
-            return Err(FileError::TooLarge { path: self.path.to_owned(), bytes, limit });
+            return Err(FileError::TooLarge { path: place.path.clone(), bytes, limit });
         }
-        let folder = Folder::open(self.path)?;
+        place.folder()?;
         // One of an earlier round may hold what is not merged yet.
         let number = self.rounds;
         self.rounds += 1;
         let temporary = |lock: &FileLock| lock.temporary(number);
-        let temporary = self.lock.as_ref().map_or_else(|| draft_path(self.path), temporary);
+        let temporary = self.lock.as_ref().map_or_else(|| draft_path(&place.path), temporary);
         let (rights, given) = (self.rights.as_ref(), self.lock.as_ref().and_then(FileLock::given));
-        let draft = Draft::write(self.path, &temporary, &self.text, rights, given)?;
+        let draft = Draft::write(&place.path, &temporary, &self.text, rights, given)?;
         if let Some(lock) = self.lock.as_ref().filter(|lock| !lock.is_held()) {
             let lock = lock.path().to_owned();
             let who = "somebody who removed it while we had it".to_owned();
             return Err(LockError::Lost { lock, who }.into());
         }
-        if !self.seen.is_there(self.path)? {
+        seam::before_the_look();
+        if !self.seen.is_there(&place.path)? {
             return Ok(Round::Theirs);
         }
         seam::before_the_exchange();
         // What is not merged yet is in the backup alone.
         let kept = self.unmerged.is_some();
-        match draft.place(&self.seen, &backup_path(self.path), kept)? {
-            Placed::Well => self.finish(Some(&folder)).map(|()| Round::Done),
+        match draft.place(&self.seen, &place.backup, kept)? {
+            Placed::Well => self.finish().map(|()| Round::Done),
             Placed::Taken => Ok(Round::Theirs),
             Placed::Unsure { at, why } => {
                 self.replace_unmerged(Some(at));
@@ -372,7 +378,7 @@ impl Rounds<'_> {
     /// What was not merged before is in the version that was just placed.
     fn replace_unmerged(&mut self, at: Option<PathBuf>) {
         let merged = std::mem::replace(&mut self.unmerged, at);
-        let merged = merged.filter(|merged| *merged != backup_path(self.path));
+        let merged = merged.filter(|merged| *merged != self.place.backup);
         if let Some(merged) = merged {
             // It could not get the backup's name.
             remove(&merged);
@@ -380,28 +386,15 @@ impl Rounds<'_> {
     }
 
     /// Gives the lock up and syncs the folder. Who builds on our version syncs it with his own.
-    fn finish(&mut self, folder: Option<&Folder>) -> Result<(), FileError> {
+    fn finish(&mut self) -> Result<(), FileError> {
         self.replace_unmerged(None);
         self.lock = None;
-        match folder {
-            Some(folder) => folder.sync(self.path)?,
-            None => Folder::open(self.path)?.sync(self.path)?,
-        }
-        Ok(())
+        Ok(self.place.folder()?.sync(&self.place.path)?)
     }
 }
 
 fn edit_error(path: &Path, why: String) -> FileError {
     FileError::Edit { path: path.to_owned(), why }
-}
-
-fn lock_path(path: &Path) -> PathBuf {
-    beside(path, ".lock")
-}
-
-/// The version before the last update.
-fn backup_path(path: &Path) -> PathBuf {
-    beside(path, ".bak")
 }
 
 /// A new version that is written without a lock.
@@ -416,33 +409,55 @@ fn sweep_drafts(path: &Path) {
     remove_old(folder_of(path), |name| name.starts_with(prefix) && name.ends_with(b".tmp"));
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(ending);
-    path.with_file_name(name)
-}
-
 /// Where tests let another program change the file.
 mod seam {
     #[cfg(test)]
+    type Other = std::cell::RefCell<Option<Box<dyn FnMut()>>>;
+
+    #[cfg(test)]
     thread_local! {
-        pub(super) static OTHER: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
+        pub(super) static EXCHANGE: Other = const { std::cell::RefCell::new(None) };
+        pub(super) static LOOK: Other = const { std::cell::RefCell::new(None) };
+        pub(super) static TORN: Other = const { std::cell::RefCell::new(None) };
     }
 
     pub(super) fn before_the_exchange() {
         #[cfg(test)]
-        OTHER.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
+        EXCHANGE.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
+    }
+
+    pub(super) fn before_the_look() {
+        #[cfg(test)]
+        LOOK.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
+    }
+
+    pub(super) fn while_torn() {
+        #[cfg(test)]
+        TORN.with_borrow_mut(|other| other.iter_mut().for_each(|other| other()));
     }
 }
 
-/// What `other` does right before each exchange of this thread, until the value is dropped.
+/// What another program does, each time that this thread comes to a place, until the value is dropped.
 #[cfg(test)]
 pub(crate) struct Meanwhile;
 
 #[cfg(test)]
 impl Meanwhile {
+    /// Right before each exchange.
     pub(crate) fn new(other: impl FnMut() + 'static) -> Self {
-        seam::OTHER.set(Some(Box::new(other)));
+        seam::EXCHANGE.set(Some(Box::new(other)));
+        Self
+    }
+
+    /// Right before each look whether the file is still what was read.
+    pub(crate) fn looked(other: impl FnMut() + 'static) -> Self {
+        seam::LOOK.set(Some(Box::new(other)));
+        Self
+    }
+
+    /// Each time that a file is found half written.
+    pub(crate) fn torn(other: impl FnMut() + 'static) -> Self {
+        seam::TORN.set(Some(Box::new(other)));
         Self
     }
 }
@@ -450,6 +465,8 @@ impl Meanwhile {
 #[cfg(test)]
 impl Drop for Meanwhile {
     fn drop(&mut self) {
-        seam::OTHER.set(None);
+        seam::EXCHANGE.set(None);
+        seam::LOOK.set(None);
+        seam::TORN.set(None);
     }
 }

@@ -61,10 +61,14 @@ fn try_set(file: &SharedFile, name: &str, value: Value) -> Result<Updated<()>, F
         all[name] = value;
         Ok::<_, Infallible>(())
     });
-    done.map_err(|e| match e {
-        UpdateError::File(e) => e,
+    done.map_err(file_error)
+}
+
+fn file_error(error: UpdateError<Infallible>) -> FileError {
+    match error {
+        UpdateError::File(error) => error,
         UpdateError::Refused(never) => match never {},
-    })
+    }
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use commonhold_file::SharedFile;
 use serde_json::{Value, json};
+use tempfile::Builder;
 
 use crate::measure::{Way, each, in_turns};
-use crate::place::folder;
 use crate::report::{Line, Report};
 use crate::{Effort, Outcome};
 
@@ -19,7 +19,8 @@ const SIZES: [usize; 3] = [2, 20, 200];
 /// Row 17.
 pub(crate) fn alone(effort: Effort, report: &mut Report) -> Outcome {
     for count in SIZES {
-        let folder = folder()?;
+        // Beside other files of a user: where thousands of files come and go, ext4 looks longer for a free inode.
+        let folder = Builder::new().prefix("commonhold-bench-").tempdir_in(".")?;
         let [ours, peer] = ["ours.jsonc", "peer.json"].map(|name| folder.path().join(name));
         let text = serde_json::to_string_pretty(&concepts(count))?;
         for path in [&ours, &peer] {

@@ -64,9 +64,13 @@ pub(super) fn temporary(lock: &Path, nonce: &str) -> PathBuf {
 }
 
 pub(super) fn hidden(lock: &Path, nonce: &str, ending: &str) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(lock.file_name().unwrap_or_default());
-    name.push(format!(".{nonce}{ending}"));
+    let own = lock.file_name().unwrap_or_default();
+    let mut name = OsString::with_capacity(own.len() + nonce.len() + ending.len() + 2);
+    name.push(".");
+    name.push(own);
+    name.push(".");
+    name.push(nonce);
+    name.push(ending);
     lock.with_file_name(name)
 }
 

@@ -92,3 +92,19 @@ fn group_bits(acl: &[u8]) -> u32 {
         entries.iter().find(|[low, high, ..]| u16::from_le_bytes([*low, *high]) == GROUP_ENTRY);
     group.map_or(0, |entry| u32::from(entry[2]) & 0o7)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_with_its_mode_only_where_nobody_else_would_get_it() {
+        let rights = Rights { mode: 0o4640, owner: (1, 2), acl: None };
+        assert_eq!(rights.at_once(Some((1, 2))), Some(0o640));
+        for given in [None, Some((1, 3)), Some((3, 2))] {
+            assert_eq!(rights.at_once(given), None);
+        }
+        let listed = Rights { acl: Some(Vec::new()), ..rights };
+        assert_eq!(listed.at_once(Some((1, 2))), None);
+    }
+}

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::save::clock::tests::COARSE;
 use crate::shared::Meanwhile;
 
 use super::*;
@@ -14,10 +13,7 @@ fn count(file: &SharedFile) -> Result<Updated<()>, FileError> {
         all["ours"] = json!(all["ours"].as_u64().unwrap_or(0) + 1);
         Ok::<_, Infallible>(())
     });
-    done.map_err(|e| match e {
-        UpdateError::File(e) => e,
-        UpdateError::Refused(never) => match never {},
-    })
+    done.map_err(file_error)
 }
 
 /// Another program that adds a name of its own to what it reads, in a new file with the old one's name.
@@ -123,14 +119,16 @@ fn a_change_of_the_last_moment_is_merged_where_there_can_be_no_backup() {
 #[test]
 fn what_is_changed_before_each_look_is_given_up_and_nothing_written() {
     let place = Place::new("{\"n\": 0}");
-    let file = place.file();
-    let done = file.update(|all| {
-        all["ours"] = json!(1);
-        renames(&place.path, 0);
-        Ok::<_, Infallible>(())
+    let (path, mut times) = (place.path.clone(), 0);
+    let _meanwhile = Meanwhile::looked(move || {
+        times += 1;
+        renames(&path, times);
     });
-    assert_eq!(done.unwrap().merges, 1);
-    assert_eq!(place.file().read().unwrap(), Some(json!({"n": 0, "theirs 0": 0, "ours": 1})));
+    let error = count(&place.file()).unwrap_err();
+    assert!(matches!(error, FileError::Contended { times: 16, .. }), "{error}");
+    let all = place.file().read().unwrap().unwrap();
+    assert_eq!((all.get("ours"), &all["theirs 16"]), (None, &json!(16)));
+    assert_eq!(place.others(), [""; 0]);
 }
 
 #[test]
@@ -155,10 +153,7 @@ fn alone_count(file: &SharedFile) -> Result<Updated<()>, FileError> {
         all["ours"] = json!(all["ours"].as_u64().unwrap_or(0) + 1);
         Ok::<_, Infallible>(())
     });
-    done.map_err(|e| match e {
-        UpdateError::File(e) => e,
-        UpdateError::Refused(never) => match never {},
-    })
+    done.map_err(file_error)
 }
 
 #[test]
@@ -182,26 +177,6 @@ fn a_file_that_goes_at_the_last_moment_is_made_again_with_its_rights() {
 }
 
 #[test]
-fn where_the_clock_is_coarse_the_text_is_looked_at() {
-    // Whoever cannot tell two versions by their times has to compare them: played here by times that are set back.
-    for coarse in [true, false] {
-        COARSE.set(coarse);
-        let place = Place::new("{\"n\": 0, \"ours\": 0}");
-        let before = std::fs::metadata(&place.path).unwrap();
-        let done = place.file().update(|all| {
-            all["ours"] = json!(1);
-            let file = std::fs::OpenOptions::new().write(true).open(&place.path)?;
-            std::os::unix::fs::FileExt::write_all_at(&file, b"{\"n\": 7", 0)?;
-            file.set_times(std::fs::FileTimes::new().set_modified(before.modified()?))
-        });
-        // Its change time cannot be set back: that tells them apart here in both cases.
-        assert_eq!(done.unwrap().merges, 1, "coarse: {coarse}");
-        assert_eq!(place.file().read().unwrap(), Some(json!({"n": 7, "ours": 1})));
-    }
-    COARSE.set(false);
-}
-
-#[test]
 fn a_file_that_is_being_written_is_waited_for_however_it_begins() {
     for (half, rest) in [
         ("// ours\n{\"a\": [1, 2,", " 3]}"),
@@ -211,14 +186,15 @@ fn a_file_that_is_being_written_is_waited_for_however_it_begins() {
         ("{\"a\": [1, 2, 3], \"b\": nul", "l}"),
     ] {
         let place = Place::new(half);
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                let file = std::fs::OpenOptions::new().append(true).open(&place.path);
+        let (path, mut waits) = (place.path.clone(), 0);
+        let _meanwhile = Meanwhile::torn(move || {
+            waits += 1;
+            if waits == 2 {
+                let file = std::fs::OpenOptions::new().append(true).open(&path);
                 std::io::Write::write_all(&mut file.unwrap(), rest.as_bytes()).unwrap();
-            });
-            writer.join().unwrap();
-            set(&place.file(), "ours", json!(1));
+            }
         });
+        set(&place.file(), "ours", json!(1));
         assert_eq!(place.file().read().unwrap().unwrap()["a"], json!([1, 2, 3]));
     }
     // One that stays so is not valid, and says where it ends.
