@@ -278,7 +278,7 @@ impl AsFd for FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         // In a forked child the lock is the parent's.
-        if self.is_held() && std::fs::remove_file(&self.path).is_err() {
+        if self.is_held() && self.kernel.remove().is_err() {
             // We live on: nobody could tell that it is stale.
             self.owner.released = true;
             let _ = self.kernel.file().write_all_at(&self.owner.line(), 0);

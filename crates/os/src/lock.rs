@@ -36,6 +36,8 @@ pub struct LockFile {
     mode: u32,
     owner: (u32, u32),
     generation: u64,
+    /// Whether its name was removed.
+    removed: bool,
 }
 
 impl LockFile {
@@ -110,6 +112,16 @@ impl LockFile {
         Ok(())
     }
 
+    /// Removes its name. From then on its locks keep nobody out: who looks for it finds another file, or none.
+    ///
+    /// # Errors
+    /// [`OsError`] when the folder does not let it.
+    pub fn remove(&mut self) -> Result<(), OsError> {
+        std::fs::remove_file(&self.path).map_err(|e| OsError::new("remove", &self.path, e))?;
+        self.removed = true;
+        Ok(())
+    }
+
     /// Sets the mode to `mode`, whatever the umask took from it.
     ///
     /// # Errors
@@ -159,7 +171,7 @@ impl LockFile {
         let generation = fork::generation();
         let (file, path) = (ManuallyDrop::new(file), path.to_owned());
         let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
-        Ok(Self { file, path, identity, mode, owner, generation })
+        Ok(Self { file, path, identity, mode, owner, generation, removed: false })
     }
 
     /// Tries to lock the byte at `offset`; false when another description holds it.
@@ -272,7 +284,9 @@ impl Drop for LockFile {
         if fork::generation() == self.generation {
             // A child that another thread is just spawning holds a copy until its `exec`; closing alone would
             // leave the locks to it until then.
-            let _ = self.set(0, 0, libc::F_UNLCK, false);
+            if !self.removed {
+                let _ = self.set(0, 0, libc::F_UNLCK, false);
+            }
             fork::unregister(self.file.as_raw_fd());
             // SAFETY: dropped once, here; `file` is not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.file) };
