@@ -29,7 +29,7 @@ use commonhold_core::row::{Row, WriterId};
 use crate::audit::Audit;
 use crate::chain::hex;
 use crate::error::StoreError;
-use crate::foreign::{Appended, Conflict, ForeignChange, by_key, compare};
+use crate::foreign::{Appended, Conflict, ForeignChange, KeyRows, by_key, compare};
 use crate::store::{
     Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Store, TableBatch,
     TakenOver,
@@ -38,10 +38,11 @@ use crate::transfer::rows::refuse_incomplete;
 use crate::url::postgres::PostgresUrl;
 use crate::view::{self, TableView};
 use connection::{Connection, Purpose, quoted};
+use fence::Begun;
 use meta::Meta;
 use plan::Plan;
 use scan::View;
-use write::{TableWriter, Written};
+use write::{Statements, TableWriter, Written};
 
 /// Rows taken over into a history at a time.
 const TAKE_OVER_ROWS: usize = 1000;
@@ -153,8 +154,8 @@ impl PostgresStore {
         })
     }
 
-    /// Appends; `look` says whether to ask first which versions are there. None when it would have been better to.
-    fn try_append(&mut self, batch: &Batch, look: bool) -> Result<Option<Appended>, StoreError> {
+    /// Appends; `look` says whether to ask first which versions are there.
+    fn try_append(&mut self, batch: &Batch, look: bool) -> Result<Tried, StoreError> {
         let (store_id, channel) = (hex(&self.store_id), self.url.notify.clone());
         self.with(|conn, attached| {
             let no_one = || StoreError::NotAttached(conn.path().to_owned());
@@ -175,12 +176,22 @@ fn snapshot<T>(
     Ok(result)
 }
 
-/// Writes what is left of the meta table, tells `notice` to its channel, and commits: one round trip.
-fn commit(
+/// Writes what was set in the meta table, and commits.
+fn commit(conn: &Connection, meta: &Meta<'_>) -> Result<(), StoreError> {
+    match write_and_commit(conn, meta, &Statements::new(), None)? {
+        Written::All => Ok(()),
+        Written::SomeKnown(e) => Err(error::of(conn.path(), &e)),
+    }
+}
+
+/// Writes rows and what was set in the meta table, tells `notice` to its channel, and commits: one round trip. What fails
+/// makes all that comes behind it fail, the commit too.
+fn write_and_commit(
     conn: &Connection,
     meta: &Meta<'_>,
+    statements: &Statements,
     notice: Option<(&str, &str)>,
-) -> Result<(), StoreError> {
+) -> Result<Written, StoreError> {
     let (keys, values) = meta.take_changes()?;
     let write = conn.statement(meta::WRITE)?;
     let client = conn.client();
@@ -202,9 +213,15 @@ fn commit(
                 None => Ok(0),
             }
         };
-        // Waiting for a replica ends with a warning, not an error, when its time is over: it must not end so.
+        // Waiting for a replica ends with a warning, not an error, when its time is over: it must not end so. In a
+        // transaction that failed the first of the two fails.
         let commit = client.batch_execute("SET LOCAL statement_timeout = 0; COMMIT");
-        tokio::try_join!(biased; write, tell, commit).map(|_| ())
+        let rows = write::send(client, statements);
+        let (rows, write, tell, commit) = tokio::join!(biased; rows, write, tell, commit);
+        match rows? {
+            Written::All => write.and(tell).and(commit).map(|()| Written::All),
+            known => Ok(known),
+        }
     })
 }
 
@@ -247,7 +264,7 @@ fn take_over(writer: &TableWriter<'_>) -> Result<(), StoreError> {
     let mut rows = Vec::new();
     let write = |rows: &[Row]| match writer.append_history(rows.iter())? {
         Written::All => Ok(()),
-        Written::SomeKnown => Err(StoreError::SchemaDiffers {
+        Written::SomeKnown(_) => Err(StoreError::SchemaDiffers {
             path: writer.conn.path().to_owned(),
             table: writer.plan.history_name(),
             why: "it has rows that the meta table does not count".to_owned(),
@@ -264,6 +281,21 @@ fn take_over(writer: &TableWriter<'_>) -> Result<(), StoreError> {
     write(&rows)
 }
 
+/// One table's part of a batch, and the rows that are there.
+struct Part<'a> {
+    part: &'a TableBatch,
+    plan: &'a Plan,
+    keys: Vec<KeyRows<'a>>,
+    current: foreign::Current<'a>,
+}
+
+/// What came of a try to append a batch.
+enum Tried {
+    Done(Appended),
+    /// Versions seem to be there, as the database says.
+    Known(StoreError),
+}
+
 /// One try to append a batch.
 struct Appending<'a> {
     conn: &'a Connection,
@@ -273,31 +305,40 @@ struct Appending<'a> {
 }
 
 impl Appending<'_> {
-    fn run(&self, store_id: &str, channel: Option<&str>) -> Result<Option<Appended>, StoreError> {
+    fn run(&self, store_id: &str, channel: Option<&str>) -> Result<Tried, StoreError> {
         let (conn, path) = (self.conn, self.conn.path());
-        let meta = fence::begin(conn, store_id, self.keys())?;
+        let mut parts =
+            self.batch.tables.iter().map(|part| self.part(part)).collect::<Result<Vec<_>, _>>()?;
+        let looks = parts.iter_mut().map(|part| part.current.next());
+        let looks = looks.collect::<Result<Vec<_>, _>>()?;
+        let Begun { meta, looked } = fence::begin(conn, store_id, self.keys(), &looks)?;
         meta::check_owner(&meta, path, self.attached.uuid, self.attached.epoch)?;
         let last = meta::check_batch(&meta, path, self.batch.seen)?;
         let (mut foreign, mut wrote) = (Vec::new(), !self.batch.marks.is_empty());
-        for part in &self.batch.tables {
-            let Some((changes, noted)) = self.table(&meta, part)? else {
-                conn.execute("ROLLBACK")?;
-                return Ok(None);
-            };
+        let mut statements = Statements::new();
+        for (part, rows) in parts.iter_mut().zip(looked?) {
+            part.current.take(rows)?;
+            let (changes, noted) = self.table(&meta, part, &mut statements)?;
             wrote |= changes.is_empty() || noted;
             foreign.extend(changes);
         }
         // A stopped table that is tried again, and nothing else, is no batch.
         if !wrote && !foreign.is_empty() {
             conn.execute("ROLLBACK")?;
-            return Ok(Some(Appended { batch: last, foreign }));
+            return Ok(Tried::Done(Appended { batch: last, foreign }));
         }
         self.batch.marks.iter().try_for_each(|mark| meta::write_mark(&meta, path, mark))?;
         let number = last + 1;
         meta::set(&meta, path, "batch", &number.to_string())?;
         let notice = channel.map(|channel| (channel, self.notice(number)));
-        commit(conn, &meta, notice.as_ref().map(|(channel, text)| (*channel, text.as_str())))?;
-        Ok(Some(Appended { batch: number, foreign }))
+        let notice = notice.as_ref().map(|(channel, text)| (*channel, text.as_str()));
+        match write_and_commit(conn, &meta, &statements, notice)? {
+            Written::All => Ok(Tried::Done(Appended { batch: number, foreign })),
+            Written::SomeKnown(e) => {
+                conn.execute("ROLLBACK")?;
+                Ok(Tried::Known(error::of(path, &e)))
+            }
+        }
     }
 
     fn plan(&self, part: &TableBatch) -> Result<&Plan, StoreError> {
@@ -317,27 +358,30 @@ impl Appending<'_> {
         keys
     }
 
-    /// Writes one table's part of the batch unless somebody else changed its rows; the foreign changes, and whether one
-    /// was noted just now. None when versions are there and were not looked for.
-    fn table(
-        &self,
-        meta: &Meta<'_>,
-        part: &TableBatch,
-    ) -> Result<Option<(Vec<ForeignChange>, bool)>, StoreError> {
-        let (conn, plan) = (self.conn, self.plan(part)?);
+    fn part<'b>(&'b self, part: &'b TableBatch) -> Result<Part<'b>, StoreError> {
+        let plan = self.plan(part)?;
         let why = "its key's rows are not in ascending order";
         let keys =
             by_key(&part.rows).map_err(|row| crate::encode::bad_row(&plan.spec, row, why))?;
-        let mut current = foreign::Current::new(conn, plan, part, &keys);
-        let epoch = self.attached.epoch;
-        let (changes, noted) = compare(&mut current, &plan.spec, epoch, part, &keys)?;
+        let current = foreign::Current::new(self.conn, plan, part, &keys);
+        Ok(Part { part, plan, keys, current })
+    }
+
+    /// Adds what writes one table's part of the batch, unless somebody else changed its rows; the foreign changes, and
+    /// whether one was noted just now.
+    fn table(
+        &self,
+        meta: &Meta<'_>,
+        part: &mut Part<'_>,
+        statements: &mut Statements,
+    ) -> Result<(Vec<ForeignChange>, bool), StoreError> {
+        let Part { part, plan, keys, current } = part;
+        let (changes, noted) = compare(current, &plan.spec, self.attached.epoch, part, keys)?;
         if changes.is_empty() {
-            let writer = TableWriter { conn, meta, plan };
-            if writer.write(part, &keys, self.look)? == Written::SomeKnown {
-                return Ok(None);
-            }
+            let writer = TableWriter { conn: self.conn, meta, plan };
+            writer.write(part, keys, self.look, statements)?;
         }
-        Ok(Some((changes, noted)))
+        Ok((changes, noted))
     }
 
     /// What listeners are told: the number of the batch and its tables, as JSON.
@@ -378,7 +422,7 @@ impl Store for PostgresStore {
             let epoch = meta::next_epoch(&meta, path)?;
             take(conn, &meta, segment, catalogue, &plans, epoch)?;
             let batch = meta::batch(&meta, path)?;
-            commit(conn, &meta, None)?;
+            commit(conn, &meta)?;
             *attached = Some(Attached { uuid: segment.uuid, epoch, plans });
             Ok((epoch, batch))
         })?;
@@ -393,7 +437,7 @@ impl Store for PostgresStore {
             let (fenced, batch) = (meta::owner(&meta, path)?, meta::batch(&meta, path)?);
             let epoch = meta::next_epoch(&meta, path)?;
             meta::set_owner(&meta, path, None, epoch)?;
-            commit(conn, &meta, None)?;
+            commit(conn, &meta)?;
             Ok(TakenOver { fenced, epoch, batch })
         })
     }
@@ -431,13 +475,13 @@ impl Store for PostgresStore {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
-        if let Some(appended) = self.try_append(batch, false)? {
+        if let Tried::Done(appended) = self.try_append(batch, false)? {
             return Ok(appended);
         }
-        let appended = self.try_append(batch, true)?;
-        let why = "versions of this batch come and go; does somebody else write to its tables?";
-        let path = self.url.place();
-        appended.ok_or_else(|| StoreError::Database { path, why: why.to_owned() })
+        match self.try_append(batch, true)? {
+            Tried::Done(appended) => Ok(appended),
+            Tried::Known(error) => Err(error),
+        }
     }
 
     fn conflicts(&mut self) -> Result<Vec<Conflict>, StoreError> {

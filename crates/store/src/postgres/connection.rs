@@ -5,8 +5,9 @@
 //! has a runtime of its own on the thread that waits; with it the socket goes.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -304,6 +305,30 @@ fn config(
     config.connect_timeout(url.connect_timeout.unwrap_or(CONNECT));
     config.keepalives_idle(UNACKNOWLEDGED).tcp_user_timeout(UNACKNOWLEDGED);
     Ok(config)
+}
+
+/// Does one after the other, each sent before the one before it has its answer.
+pub(super) async fn in_order<T>(
+    work: impl IntoIterator<Item = impl Future<Output = Result<T, Error>>>,
+) -> Result<Vec<T>, Error> {
+    let mut pending: Vec<_> = work.into_iter().map(Box::pin).collect();
+    let mut done: Vec<Option<T>> = pending.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        // In their order: the first round sends them.
+        for (work, done) in pending.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let Poll::Ready(result) = work.as_mut().poll(context)
+            {
+                match result {
+                    Ok(value) => *done = Some(value),
+                    Err(e) => return Poll::Ready(Err(e)),
+                }
+            }
+        }
+        if done.iter().any(Option::is_none) { Poll::Pending } else { Poll::Ready(Ok(())) }
+    })
+    .await?;
+    Ok(done.into_iter().flatten().collect())
 }
 
 /// A name as SQL writes it.

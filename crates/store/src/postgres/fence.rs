@@ -12,9 +12,10 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::connection::{APPLICATION, Connection, connect_to};
+use super::array::Array;
+use super::connection::{APPLICATION, Connection, connect_to, in_order};
 use super::error::of;
 use super::meta::{LOCK, Meta, READ};
 use crate::error::StoreError;
@@ -27,26 +28,47 @@ const END: &str = "SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_stat_activi
     WHERE a.pid = ANY(pg_blocking_pids($1)) AND a.datname = current_database()
     AND (a.application_name = $2 OR a.application_name LIKE $2 || ' %')";
 
-/// Begins a transaction, takes the lock and reads the meta table's `keys`: one round trip.
+/// What a transaction begins with.
+pub(super) struct Begun<'a> {
+    pub(super) meta: Meta<'a>,
+    /// The rows that were asked for, none for none; an error says nothing before the owner is known.
+    pub(super) looked: Result<Vec<Vec<Row>>, StoreError>,
+}
+
+/// The rows of some keys.
+async fn look(client: &Client, keys: &Option<(Statement, Array)>) -> Result<Vec<Row>, Error> {
+    match keys {
+        Some((select, keys)) => client.query(select, &[keys]).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Begins a transaction, takes the lock, reads the meta table's `keys` and asks for rows: one round trip.
 pub(super) fn begin<'a>(
     conn: &'a Connection,
     store_id: &str,
     keys: Vec<String>,
-) -> Result<Meta<'a>, StoreError> {
+    looks: &[Option<(Statement, Array)>],
+) -> Result<Begun<'a>, StoreError> {
     let (lock, read) = (conn.statement(LOCK)?, conn.statement(READ)?);
     let (client, with): (_, super::connection::Parameters<'_>) = (conn.client(), &[&keys]);
-    let (_, lock, read) = conn.wait(async {
-        tokio::try_join!(
-            biased;
-            client.batch_execute("BEGIN"),
-            client.query(&lock, &[]),
-            client.query(&read, with)
-        )
+    let (lock, read, looked) = conn.wait(async {
+        let begin = async {
+            tokio::try_join!(
+                biased;
+                client.batch_execute("BEGIN"),
+                client.query(&lock, &[]),
+                client.query(&read, with)
+            )
+        };
+        let (begun, looked) =
+            tokio::join!(biased; begin, in_order(looks.iter().map(|keys| look(client, keys))));
+        begun.map(|(_, lock, read)| (lock, read, looked))
     })?;
     check_identity(conn, store_id, &lock)?;
     let meta = Meta::new(conn);
     meta.learn(keys, &read)?;
-    Ok(meta)
+    Ok(Begun { meta, looked: looked.map_err(|e| of(conn.path(), &e)) })
 }
 
 /// Begins a transaction and takes the lock, also from a steward that was stopped while he had it.

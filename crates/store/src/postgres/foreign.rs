@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Row, Statement};
 
 use super::array::Array;
 use super::connection::Connection;
@@ -63,18 +63,34 @@ impl<'a> Current<'a> {
         Self { conn, plan, keys, fetched: 0, rows: HashMap::new() }
     }
 
-    fn fetch(&mut self) -> Result<(), StoreError> {
-        self.rows.clear();
+    /// What gives the next rows, for [`Current::take`]; none when there are no more keys.
+    pub(super) fn next(&mut self) -> Result<Option<(Statement, Array)>, StoreError> {
+        let piece = self.keys.get(self.fetched..).unwrap_or_default();
+        if piece.is_empty() {
+            return Ok(None);
+        }
         let mut keys = Array::new(Type::TEXT);
-        let piece = self.keys.get(self.fetched..).unwrap_or_default().iter().take(KEYS);
-        piece.for_each(|key| keys.push(Sql::Text(key.as_bytes())));
+        piece.iter().take(KEYS).for_each(|key| keys.push(Sql::Text(key.as_bytes())));
         self.fetched += KEYS;
-        let select = self.conn.statement(&self.plan.select_some)?;
-        for row in self.conn.wait(self.conn.client().query(&select, &[&keys]))? {
+        Ok(Some((self.conn.statement(&self.plan.select_some)?, keys)))
+    }
+
+    /// Takes the rows that were fetched.
+    pub(super) fn take(&mut self, rows: Vec<Row>) -> Result<(), StoreError> {
+        self.rows.clear();
+        for row in rows {
             let key = row.try_get(0).map_err(|e| of(self.conn.path(), &e))?;
             self.rows.insert(key, row);
         }
         Ok(())
+    }
+
+    fn fetch(&mut self) -> Result<(), StoreError> {
+        let rows = match self.next()? {
+            Some((select, keys)) => self.conn.wait(self.conn.client().query(&select, &[&keys]))?,
+            None => Vec::new(),
+        };
+        self.take(rows)
     }
 
     fn found(&self, key: &str) -> Option<Found<'_>> {
@@ -85,8 +101,8 @@ impl<'a> Current<'a> {
 impl Comparing for Current<'_> {
     fn look(&mut self, key: &str, into: &mut Stored) -> Result<bool, StoreError> {
         // Keys come in the order of `keys`, each once: what is behind the fetched ones needs the next piece.
-        let fetched = self.keys.get(..self.fetched).and_then(<[_]>::last);
-        if self.fetched == 0 || fetched.is_some_and(|last| key > *last) {
+        let fetched = self.keys.iter().take(self.fetched).next_back();
+        if fetched.is_none_or(|last| key > *last) {
             self.fetch()?;
         }
         let Some(found) = self.found(key) else { return Ok(false) };

@@ -26,7 +26,7 @@ pub(super) struct Plan {
     pub(super) delete: String,
     /// Deletes rows of T by key, whatever their version.
     pub(super) remove: String,
-    /// Appends rows of `T_history`, given as an array a column, unless that version is there.
+    /// Appends rows of `T_history`, given as an array a column; fails when a version is there.
     pub(super) insert_history: String,
     /// Which of some versions `T_history` has, with their hashes.
     pub(super) select_hashes: String,
@@ -97,8 +97,7 @@ impl Plan {
                 "DELETE FROM \"{name}\" USING UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k"
             ),
             insert_history: format!(
-                "INSERT INTO \"{name}_history\"({all}) SELECT * FROM {} \
-                 ON CONFLICT(\"key\", \"_version\") DO NOTHING",
+                "INSERT INTO \"{name}_history\"({all}) SELECT * FROM {}",
                 unnest(&history)
             ),
             select_hashes: format!(

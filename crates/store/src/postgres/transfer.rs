@@ -41,7 +41,7 @@ impl Transfer for PostgresStore {
             take(conn, &meta, importer, &summary.catalogue, &plans, epoch)?;
             meta.flush()?;
             let counts = rows::begin(&meta, path, &tables(&views), from)?;
-            commit(conn, &meta, None)?;
+            commit(conn, &meta)?;
             drop(views);
             *attached = Some(Attached { uuid: importer.uuid, epoch, plans });
             Ok(counts)
@@ -53,10 +53,10 @@ impl Transfer for PostgresStore {
         self.with(|conn, attached| {
             let path = conn.path();
             let attached = attached.take().ok_or(StoreError::NotAttached(path.to_owned()))?;
-            let meta = fence::begin(conn, &store_id, Vec::new())?;
+            let meta = fence::begin(conn, &store_id, Vec::new(), &[])?.meta;
             meta::check_owner(&meta, path, attached.uuid, attached.epoch)?;
             rows::end(&meta, path)?;
-            commit(conn, &meta, None)
+            commit(conn, &meta)
         })
     }
 }

@@ -1,20 +1,19 @@
 //! Writing the rows of one table within a transaction, few statements for however many rows.
 //!
-//! With full history the rows are first offered to `T_history` as if it had none of them. Where it had one, which comes of
-//! an earlier try whose outcome was unknown, the transaction is begun anew and asks first ([`Writing::known`]): a version
-//! that is there takes no position and no link, and its key's row of T is left alone, because it was written in the
-//! same transaction as that version. Then T gets one upsert or delete a key, whatever the number of versions: the last.
+//! With full history the rows are inserted into `T_history` as if it had none of them. Where it had one, which comes of
+//! an earlier try whose outcome was unknown, the transaction fails, and the next asks first ([`TableWriter::known`]): a
+//! version that is there takes no position and no link, and its key's row of T is left alone, because it was written in
+//! the same transaction as that version. T gets one upsert or delete a key, whatever the number of versions: the last.
 
 use std::collections::{HashMap, HashSet};
-use std::future::{Future, poll_fn};
-use std::task::Poll;
 
 use commonhold_core::row::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Statement};
 
 use super::array::Array;
-use super::connection::Connection;
+use super::connection::{Connection, in_order};
 use super::error::of;
 use super::meta::{self, Head, Meta};
 use super::plan::Plan;
@@ -28,21 +27,6 @@ use crate::store::TableBatch;
 /// About the most bytes of rows that go into one statement.
 const STATEMENT_BYTES: usize = 16 << 20;
 
-/// How the writing of a table ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
-    /// All is written.
-    All,
-    /// Some versions were there, and the transaction must begin anew with a look at them.
-    SomeKnown,
-}
-
-/// How far the head of a chain is to be moved.
-struct Moved {
-    from: Head,
-    to: Head,
-}
-
 /// A writer of one table within a transaction.
 pub(super) struct TableWriter<'a> {
     pub(super) conn: &'a Connection,
@@ -51,7 +35,7 @@ pub(super) struct TableWriter<'a> {
 }
 
 /// Statements with their arrays, to be run one after the other.
-type Statements = Vec<(Statement, Vec<Array>)>;
+pub(super) type Statements = Vec<(Statement, Vec<Array>)>;
 
 /// Appends the next cell of a row.
 fn push<'c>(cells: &mut impl Iterator<Item = &'c mut Array>, value: Sql<'_>) {
@@ -60,12 +44,29 @@ fn push<'c>(cells: &mut impl Iterator<Item = &'c mut Array>, value: Sql<'_>) {
     }
 }
 
-/// Runs a statement, unless its arrays are empty; gives how many rows it changed.
-async fn run(client: &Client, statement: &(Statement, Vec<Array>)) -> Result<u64, Error> {
-    let (statement, arrays) = statement;
+/// How the writing of rows ended.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// All is written.
+    All,
+    /// Something was there already, a version it seems: the transaction is to be rolled back.
+    SomeKnown(Error),
+}
+
+/// Runs a statement, unless its arrays are empty.
+async fn run(client: &Client, (statement, arrays): &(Statement, Vec<Array>)) -> Result<(), Error> {
     match arrays.first() {
-        Some(first) if !first.is_empty() => client.execute_raw(statement, arrays).await,
-        _ => Ok(0),
+        Some(first) if !first.is_empty() => client.execute_raw(statement, arrays).await.map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Runs statements whose arrays are not empty, each sent before the one before it has its answer.
+pub(super) async fn send(client: &Client, statements: &Statements) -> Result<Written, Error> {
+    match in_order(statements.iter().map(|statement| run(client, statement))).await {
+        Ok(_) => Ok(Written::All),
+        Err(e) if e.code() == Some(&SqlState::UNIQUE_VIOLATION) => Ok(Written::SomeKnown(e)),
+        Err(e) => Err(e),
     }
 }
 
@@ -74,42 +75,30 @@ impl TableWriter<'_> {
         self.conn.path()
     }
 
-    /// Writes one table's part of a batch, which has `keys`; `look` says whether to ask first which versions are there.
+    /// Adds what writes one table's part of a batch, which has `keys`; `look` says whether to ask first which versions are
+    /// there.
     pub(super) fn write(
         &self,
         batch: &TableBatch,
         keys: &[KeyRows<'_>],
         look: bool,
-    ) -> Result<Written, StoreError> {
+        statements: &mut Statements,
+    ) -> Result<(), StoreError> {
         let accepted: HashSet<&str> = batch.accepted.iter().map(|a| a.key.as_str()).collect();
         let replaced = |key: &str| accepted.contains(key);
-        let mut statements = Statements::new();
         let mut removed = Array::new(Type::TEXT);
         for key in keys.iter().filter(|k| replaced(k.key)) {
             removed.push(Sql::Text(key.key.as_bytes()));
         }
-        if !removed.is_empty() {
-            statements.push((self.conn.statement(&self.plan.remove)?, vec![removed]));
-        }
+        statements.push((self.conn.statement(&self.plan.remove)?, vec![removed]));
         let there = if look && self.plan.full { self.known(&batch.rows)? } else { HashSet::new() };
-        let before = statements.len();
-        let mut head = None;
         if self.plan.full {
             let rows = batch.rows.iter().enumerate().filter(|(i, _)| !there.contains(i));
-            head = Some(self.history(rows.map(|(_, row)| row), &mut statements)?);
+            self.history(rows.map(|(_, row)| row), statements)?;
         }
-        let history = before..statements.len();
         let last = keys.iter().filter(|k| !there.contains(&k.last) || replaced(k.key));
-        self.current(last.filter_map(|k| batch.rows.get(k.last)), &mut statements)?;
-        let changed = self.send(&statements)?;
-        if let Some(head) = head {
-            let written = changed.get(history).unwrap_or_default().iter().sum();
-            if self.move_head(&head, written)? == Written::SomeKnown {
-                return Ok(Written::SomeKnown);
-            }
-        }
-        self.raise_floor(batch.floor)?;
-        Ok(Written::All)
+        self.current(last.filter_map(|k| batch.rows.get(k.last)), statements)?;
+        self.raise_floor(batch.floor)
     }
 
     /// Which of `rows`, by position, `T_history` has already; fails when one has another state.
@@ -146,27 +135,14 @@ impl TableWriter<'_> {
         Ok(known)
     }
 
-    /// Appends to `T_history`, which should have none of `rows`.
+    /// Appends to `T_history`, which has none of `rows`.
     pub(super) fn append_history<'r>(
         &self,
         rows: impl Iterator<Item = &'r Row>,
     ) -> Result<Written, StoreError> {
         let mut statements = Statements::new();
-        let head = self.history(rows, &mut statements)?;
-        let written = self.send(&statements)?.iter().sum();
-        self.move_head(&head, written)
-    }
-
-    /// Moves the chain's head, if as many rows were written as it counts.
-    fn move_head(&self, moved: &Moved, written: u64) -> Result<Written, StoreError> {
-        let (plan, Moved { from, to }) = (self.plan, moved);
-        if written < to.count - from.count {
-            return Ok(Written::SomeKnown);
-        }
-        if to != from {
-            meta::set_head(self.meta, self.path(), &plan.count_key, &plan.link_key, to)?;
-        }
-        Ok(Written::All)
+        self.history(rows, &mut statements)?;
+        self.conn.wait(send(self.conn.client(), &statements))
     }
 
     /// Chains `rows` to the history's head, and adds what appends them.
@@ -174,7 +150,7 @@ impl TableWriter<'_> {
         &self,
         rows: impl Iterator<Item = &'r Row>,
         statements: &mut Statements,
-    ) -> Result<Moved, StoreError> {
+    ) -> Result<(), StoreError> {
         let plan = self.plan;
         let before = meta::head(self.meta, self.path(), &plan.count_key, &plan.link_key)?
             .unwrap_or_default();
@@ -204,7 +180,10 @@ impl TableWriter<'_> {
             }
         }
         statements.push((insert, arrays));
-        Ok(Moved { from: before, to: head })
+        if head != before {
+            meta::set_head(self.meta, self.path(), &plan.count_key, &plan.link_key, &head)?;
+        }
+        Ok(())
     }
 
     /// Adds what brings T to `rows`, the last one of each key.
@@ -242,33 +221,6 @@ impl TableWriter<'_> {
         statements.push((upsert, arrays));
         statements.push((self.conn.statement(&plan.delete)?, deletions));
         Ok(())
-    }
-
-    /// Runs the statements whose arrays are not empty, each sent before the one before it has its answer; gives how many
-    /// rows each changed.
-    fn send(&self, statements: &Statements) -> Result<Vec<u64>, StoreError> {
-        let client = self.conn.client();
-        self.conn.wait(async {
-            let mut pending: Vec<_> =
-                statements.iter().map(|statement| Box::pin(run(client, statement))).collect();
-            let mut changed = vec![None; pending.len()];
-            poll_fn(|context| {
-                // In their order: the first round sends them.
-                for (work, done) in pending.iter_mut().zip(&mut changed) {
-                    if done.is_none()
-                        && let Poll::Ready(rows) = work.as_mut().poll(context)
-                    {
-                        match rows {
-                            Ok(rows) => *done = Some(rows),
-                            Err(e) => return Poll::Ready(Err(e)),
-                        }
-                    }
-                }
-                if changed.contains(&None) { Poll::Pending } else { Poll::Ready(Ok(())) }
-            })
-            .await?;
-            Ok(changed.into_iter().flatten().collect())
-        })
     }
 
     fn raise_floor(&self, floor: u64) -> Result<(), StoreError> {
