@@ -15,7 +15,16 @@ trap 'rm -rf -- "$scratch"' EXIT
 run=0
 fresh() {
     run=$((run + 1))
-    store="$COMMONHOLD_TEST_POSTGRES&schema=torture_$$_$run"
+    schema="torture_$$_$run"
+    store="$COMMONHOLD_TEST_POSTGRES&schema=$schema"
+}
+
+# What psql reads and what an export holds, both judged by the script that knows nothing of our code.
+agree() {
+    PGOPTIONS="-c search_path=$schema" "$here/postgres_to_sqlite.py" "$COMMONHOLD_TEST_POSTGRES" "$scratch/psql_$run.db"
+    python3 "$here/verify_history.py" "$scratch/psql_$run.db"
+    "$(target_dir)/release/commonhold" export "sqlite:$scratch/export_$run.db" --store "$store"
+    python3 "$here/verify_history.py" "$scratch/export_$run.db"
 }
 
 # A line for each request: 40 clients, sizes that differ.
@@ -29,6 +38,7 @@ timeout 600 "$here/torture.sh" --store "$store" --json >"$scratch/compared.json"
 python3 "$here/check_torture.py" "$scratch/compared.json"
 fresh
 timeout 600 "$here/torture.sh" --store "$store" --processes 200 --updates 50 --keys 8 --kill 150
+agree
 fresh
 timeout 600 "$here/torture.sh" --store "$store" --history latest --processes 100 --updates 200 --kill 60
 timeout 600 "$here/torture.sh" --store "$store" --mode store --processes 60 --updates 50 --kill 30
