@@ -12,6 +12,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use axum::response::Response;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -271,7 +273,11 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     let busy: Busy = conn.begin(!request.body().is_end_stream());
     let mut request: Request = request.map(|body| Body::new(Arriving::new(body, &conn)));
-    request.extensions_mut().insert(conn);
-    let response = router.oneshot(request).await?;
+    request.extensions_mut().insert(Arc::clone(&conn));
+    let mut response = router.oneshot(request).await?;
+    if conn.has_open_body() {
+        // The connection ends behind this answer, and a client that was not told might send its next request on it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response.map(|body| Body::new(Leaving::new(body, busy))))
 }

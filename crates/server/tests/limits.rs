@@ -84,7 +84,13 @@ fn a_body_that_is_too_large_is_refused_unread() {
     let head = "PUT /v1/tables/counters/records/k HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let mut told = Client::to(server.address());
     told.send(format!("{head}content-length: 10000000\r\n\r\n").as_bytes());
-    told.answer().problem(413);
+    let refused = told.answer();
+    assert_eq!(
+        refused.header("connection"),
+        Some("close"),
+        "the next request would meet no reader"
+    );
+    refused.problem(413);
     // Who sends it all the same still gets the answer.
     let mut sent = Client::to(server.address());
     sent.send(format!("{head}content-length: 10000000\r\n\r\n").as_bytes());

@@ -101,6 +101,8 @@ impl Served {
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
             .max_redirects(0)
+            // An answer that comes before its request has wholly come ends the connection, without a word here.
+            .max_idle_connections(0)
             .build()
             .new_agent();
         Self { app, address, agent, runtime: Some(runtime) }
