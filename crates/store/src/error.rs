@@ -133,6 +133,14 @@ pub enum StoreError {
         /// The highest number that the segment saw.
         seen: u64,
     },
+    /// Another segment with the same uuid and epoch wrote the last batch.
+    #[error(
+        "{0}: the last batch is not of this segment: a copy of it, or a snapshot of its machine, stores here too; stop all but one, then run `commonhold take-over` and create the segment anew"
+    )]
+    Doubled(String),
+    /// The owner changed between the look at it and the claim.
+    #[error("{0}: another segment claimed the store in this very moment; use that one")]
+    ClaimedMeanwhile(String),
     /// The store belongs to nobody yet.
     #[error("{0}: no segment has claimed the store; create the segment anew")]
     Unclaimed(String),
@@ -289,7 +297,8 @@ impl StoreError {
     /// Whether the store refuses this segment until somebody gives it back: no retry helps.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Fenced { .. } | Self::RolledBack { .. } | Self::Unclaimed(_))
+        let refused = matches!(self, Self::Fenced { .. } | Self::RolledBack { .. });
+        refused || matches!(self, Self::Doubled(_) | Self::Unclaimed(_))
     }
 
     /// Whether the same call may succeed later without anybody changing the store's content: the

@@ -277,7 +277,7 @@ impl Appending<'_> {
         let (conn, path) = (self.conn, self.conn.path());
         let meta = fence::begin(conn, store_id, self.keys())?;
         meta::check_owner(&meta, path, self.attached.uuid, self.attached.epoch)?;
-        let last = meta::check_batch(&meta, path, self.batch.seen)?;
+        let last = meta::check_last(&meta, path, self.batch)?;
         let (mut foreign, mut wrote) = (Vec::new(), !self.batch.marks.is_empty());
         for part in &self.batch.tables {
             let Some((changes, noted)) = self.table(&meta, part)? else {
@@ -290,14 +290,14 @@ impl Appending<'_> {
         // A stopped table that is tried again, and nothing else, is no batch.
         if !wrote && !foreign.is_empty() {
             conn.execute("ROLLBACK")?;
-            return Ok(Some(Appended { batch: last, foreign }));
+            return Ok(Some(Appended { batch: last, written: false, foreign }));
         }
         self.batch.marks.iter().try_for_each(|mark| meta::write_mark(&meta, path, mark))?;
         let number = last + 1;
-        meta::set(&meta, path, "batch", &number.to_string())?;
+        meta::set_last(&meta, path, self.batch, number)?;
         let notice = channel.map(|channel| (channel, self.notice(number)));
         commit(conn, &meta, notice.as_ref().map(|(channel, text)| (*channel, text.as_str())))?;
-        Ok(Some(Appended { batch: number, foreign }))
+        Ok(Some(Appended { batch: number, written: true, foreign }))
     }
 
     fn plan(&self, part: &TableBatch) -> Result<&Plan, StoreError> {
@@ -308,7 +308,7 @@ impl Appending<'_> {
 
     /// What the transaction reads of the meta table.
     fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<_> = ["owner", "epoch", "batch"].map(str::to_owned).to_vec();
+        let mut keys: Vec<_> = ["owner", "epoch", "batch", meta::STAMP].map(str::to_owned).to_vec();
         for plan in self.batch.tables.iter().filter_map(|part| self.plan(part).ok()) {
             keys.extend([&plan.floor_key, &plan.count_key, &plan.link_key].map(String::clone));
         }
@@ -326,11 +326,11 @@ impl Appending<'_> {
     ) -> Result<Option<(Vec<ForeignChange>, bool)>, StoreError> {
         let (conn, plan) = (self.conn, self.plan(part)?);
         let why = "its key's rows are not in ascending order";
-        let keys =
+        let mut keys =
             by_key(&part.rows).map_err(|row| crate::encode::bad_row(&plan.spec, row, why))?;
         let mut current = foreign::Current::new(conn, plan, part, &keys);
         let epoch = self.attached.epoch;
-        let (changes, noted) = compare(&mut current, &plan.spec, epoch, part, &keys)?;
+        let (changes, noted) = compare(&mut current, &plan.spec, epoch, part, &mut keys)?;
         if changes.is_empty() {
             let writer = TableWriter { conn, meta, plan };
             if writer.write(part, &keys, self.look)? == Written::SomeKnown {
@@ -365,17 +365,22 @@ impl Store for PostgresStore {
         self.snapshot(|conn| meta::catalogue(&Meta::new(conn), conn.path()))
     }
 
-    fn claim(
+    fn epoch(&mut self) -> Result<u64, StoreError> {
+        self.snapshot(|conn| meta::epoch(&Meta::new(conn), conn.path()))
+    }
+
+    fn claim_after(
         &mut self,
         segment: &SegmentIdentity,
         catalogue: &Catalogue,
+        seen: Option<u64>,
     ) -> Result<Claim, StoreError> {
         let (url, store_id) = (self.url.clone(), hex(&self.store_id));
         let (epoch, batch) = self.with(|conn, attached| {
             let (path, plans) = (conn.path(), plans(catalogue));
             let meta = fence::begin_by_force(conn, &url, &store_id)?;
             refuse_incomplete(&meta, path)?;
-            let epoch = meta::next_epoch(&meta, path)?;
+            let epoch = meta::next_epoch(&meta, path, seen)?;
             take(conn, &meta, segment, catalogue, &plans, epoch)?;
             let batch = meta::batch(&meta, path)?;
             commit(conn, &meta, None)?;
@@ -391,7 +396,7 @@ impl Store for PostgresStore {
             let path = conn.path();
             let meta = fence::begin_by_force(conn, &url, &store_id)?;
             let (fenced, batch) = (meta::owner(&meta, path)?, meta::batch(&meta, path)?);
-            let epoch = meta::next_epoch(&meta, path)?;
+            let epoch = meta::next_epoch(&meta, path, None)?;
             meta::set_owner(&meta, path, None, epoch)?;
             commit(conn, &meta, None)?;
             Ok(TakenOver { fenced, epoch, batch })
@@ -430,12 +435,16 @@ impl Store for PostgresStore {
         })
     }
 
+    fn stamp(&mut self) -> Result<u64, StoreError> {
+        self.snapshot(|conn| meta::stamp(&Meta::new(conn), conn.path()))
+    }
+
     fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
         if let Some(appended) = self.try_append(batch, false)? {
             return Ok(appended);
         }
         let appended = self.try_append(batch, true)?;
-        let why = "versions of this batch come and go; does somebody else write to its tables?";
+        let why = "rows of this batch come and go; does somebody else, or a trigger, write to its tables?";
         let path = self.url.place();
         appended.ok_or_else(|| StoreError::Database { path, why: why.to_owned() })
     }

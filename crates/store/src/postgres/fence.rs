@@ -20,6 +20,9 @@ use super::meta::{LOCK, Meta, READ};
 use crate::error::StoreError;
 use crate::url::postgres::PostgresUrl;
 
+/// Begins a transaction in which every statement sees what was committed before it. The role or the database may have set
+/// another isolation: then what the last holder of the lock changed would not be seen.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// How long a holder of the lock may finish what it is at.
 const GRACE: Duration = Duration::from_secs(2);
 /// Ends the sessions that are in the way of process `$1`: those of this runtime in this database.
@@ -38,7 +41,7 @@ pub(super) fn begin<'a>(
     let (_, lock, read) = conn.wait(async {
         tokio::try_join!(
             biased;
-            client.batch_execute("BEGIN"),
+            client.batch_execute(BEGIN),
             client.query(&lock, &[]),
             client.query(&read, with)
         )
@@ -55,7 +58,7 @@ pub(super) fn begin_by_force<'a>(
     url: &PostgresUrl,
     store_id: &str,
 ) -> Result<Meta<'a>, StoreError> {
-    conn.execute("BEGIN")?;
+    conn.execute(BEGIN)?;
     let lock = conn.statement(LOCK)?;
     let rows = conn.block(async {
         let taken = conn.client().query(&lock, &[]);

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) history_types: Vec<Type>,
     /// Upserts rows of T, given as an array a column, unless they are older than what is there.
     pub(super) upsert: String,
+    /// Inserts rows into T, given as an array a column, where none of their key is.
+    pub(super) insert: String,
     /// Deletes rows of T by key unless they are newer than the deletion.
     pub(super) delete: String,
     /// Deletes rows of T by key, whatever their version.
@@ -32,7 +34,7 @@ pub(super) struct Plan {
     pub(super) select_hashes: String,
     /// All rows of T by key.
     pub(super) select: String,
-    /// The rows of T of some keys.
+    /// The rows of T of some keys; nobody else changes them before the transaction ends.
     pub(super) select_some: String,
     /// All rows of `T_history`; a condition and an order are to be appended.
     pub(super) select_history: String,
@@ -90,6 +92,10 @@ impl Plan {
                  SET {sets} WHERE excluded.\"_version\" > \"{name}\".\"_version\"",
                 unnest(&current)
             ),
+            insert: format!(
+                "INSERT INTO \"{name}\"({some}) SELECT * FROM {} ON CONFLICT(\"key\") DO NOTHING",
+                unnest(&current)
+            ),
             delete: format!(
                 "DELETE FROM \"{name}\" t USING {pairs} WHERE t.\"key\" = u.k AND t.\"_version\" < u.v"
             ),
@@ -107,7 +113,8 @@ impl Plan {
             ),
             select: format!("SELECT {some} FROM \"{name}\" ORDER BY \"key\""),
             select_some: format!(
-                "SELECT {some} FROM \"{name}\", UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k"
+                "SELECT {some} FROM \"{name}\", UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k \
+                 FOR UPDATE OF \"{name}\""
             ),
             select_history: format!("SELECT {all} FROM \"{name}_history\""),
         }
