@@ -142,7 +142,7 @@ fn rows_that_a_policy_hides_are_not_taken_for_removed() {
         "CREATE ROLE guest LOGIN PASSWORD 'x';
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest;
          ALTER TABLE t ENABLE ROW LEVEL SECURITY;
-         CREATE POLICY some ON t USING (key <> 'a')",
+         CREATE POLICY not_all ON t USING (key <> 'a')",
     );
     let guest = format!("postgres://guest:x@{}/postgres", server.address());
     for mut store in [open(&guest).unwrap(), open_read_only(&guest).unwrap()] {

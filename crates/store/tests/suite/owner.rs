@@ -2,7 +2,7 @@
 
 use commonhold_store::{Batch, Node, Stamps, StoreError};
 
-use super::{Backend, accounts, assert_sound, batch, claimed, segment};
+use super::{Backend, Writer, accounts, assert_sound, batch, claimed, segment};
 
 pub(crate) fn the_owner_says_its_machine<B: Backend>() {
     let backend = B::new();
@@ -94,6 +94,7 @@ pub(crate) fn a_copy_of_the_owner_is_refused<B: Backend>() {
     let (mut store, _, mut writer) = claimed(&backend);
     let mut copy = backend.open();
     copy.join([1; 16], 1, 0, &accounts()).unwrap();
+    let theirs = Writer::new(&accounts(), 2).account("a", 2);
     let mut stamped = |version, stored, sent| {
         let stamps = Stamps { stored, sent };
         Batch { stamps, ..batch(&[writer.account("a", version)]) }
@@ -108,7 +109,8 @@ pub(crate) fn a_copy_of_the_owner_is_refused<B: Backend>() {
     }
     // It knows the same uuid and epoch, and what was stored when it was made.
     for (stored, sent) in [(0, 13), (11, 13)] {
-        let error = copy.append(&stamped(2, stored, sent)).unwrap_err();
+        let other = Batch { stamps: Stamps { stored, sent }, ..batch(&[theirs.clone()]) };
+        let error = copy.append(&other).unwrap_err();
         assert!(matches!(error, StoreError::Doubled(_)), "{error}");
         assert!(error.is_final() && !error.is_transient());
         assert!(error.to_string().contains("a copy of it"), "{error}");
