@@ -109,7 +109,8 @@ pub(crate) fn a_copy_of_the_owner_is_refused<B: Backend>() {
     }
     // It knows the same uuid and epoch, and what was stored when it was made.
     for (stored, sent) in [(0, 13), (11, 13)] {
-        let other = Batch { stamps: Stamps { stored, sent }, ..batch(&[theirs.clone()]) };
+        let other =
+            Batch { stamps: Stamps { stored, sent }, ..batch(std::slice::from_ref(&theirs)) };
         let error = copy.append(&other).unwrap_err();
         assert!(matches!(error, StoreError::Doubled(_)), "{error}");
         assert!(error.is_final() && !error.is_transient());
