@@ -339,7 +339,15 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
         Err(_) if planted(Fault::FailureIsStored) => Appended::default(),
         Err(error) => {
             drained.iter().try_for_each(|table| handle.return_batch(table))?;
-            let halted = error.row().map(|row| stops.halt(space, row, error.to_string()));
+            let halted = error.table().map(|(name, key)| {
+                let of_name = |part: &&TableBatch| {
+                    space.catalogue().tables.get(part.table).is_some_and(|spec| spec.name == name)
+                };
+                let rows = batch.tables.iter().filter(of_name).flat_map(|part| &part.rows);
+                let keys =
+                    rows.map(|row| row.key.as_str()).filter(|k| key.is_none_or(|key| key == *k));
+                stops.halt(space, (name, &mut keys.map(str::to_owned)), error.to_string())
+            });
             return if halted.transpose()?.unwrap_or(false) { Ok(1) } else { Err(error.into()) };
         }
         Ok(appended) => appended,

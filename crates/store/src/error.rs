@@ -272,6 +272,24 @@ pub enum StoreError {
         /// The server's message.
         why: String,
     },
+    /// What the database says about the content or the columns of a table.
+    #[error("{path}: {why}; see the message of the database")]
+    Rejected {
+        /// The database.
+        path: String,
+        /// The database's message.
+        why: String,
+    },
+    /// The same, of one table of a batch. The others would be taken.
+    #[error("{path}: table {table} does not take its rows: {why}; mend the table")]
+    TableRejected {
+        /// The database.
+        path: String,
+        /// The table.
+        table: String,
+        /// The database's message.
+        why: String,
+    },
     /// Anything else that the database says.
     #[error("{path}: {why}; see the message of the database")]
     Database {
@@ -283,14 +301,24 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The table and the key of the one row that the store does not take; it would take the rest.
+    /// The table whose rows the store does not take, and the key if it is one row; it would take the rest.
     #[must_use]
-    pub fn row(&self) -> Option<(&str, &str)> {
+    pub fn table(&self) -> Option<(&str, Option<&str>)> {
         match self {
             Self::Conflict { table, key, .. } | Self::BadRow { table, key, .. } => {
-                Some((table, key))
+                Some((table, Some(key)))
             }
+            Self::TableRejected { table, .. } => Some((table, None)),
             _ => None,
+        }
+    }
+
+    /// The error of writing the rows of `table`.
+    pub(crate) fn of_table(self, table: &str) -> Self {
+        let table = table.to_owned();
+        match self {
+            Self::Rejected { path, why } => Self::TableRejected { path, table, why },
+            error => error,
         }
     }
 
@@ -317,6 +345,8 @@ impl StoreError {
                 | Self::Slow { .. }
                 | Self::Crowded { .. }
                 | Self::Replica { .. }
+                | Self::Rejected { .. }
+                | Self::TableRejected { .. }
                 | Self::Database { .. }
         )
     }

@@ -264,6 +264,12 @@ fn take_over(writer: &TableWriter<'_>) -> Result<(), StoreError> {
     write(&rows)
 }
 
+/// Rows that are there and are not, from one look to the next.
+fn moving(path: &str) -> StoreError {
+    let why = "rows of the batch come and go; does somebody else, or a trigger, write them?";
+    StoreError::Rejected { path: path.to_owned(), why: why.to_owned() }
+}
+
 /// One try to append a batch.
 struct Appending<'a> {
     conn: &'a Connection,
@@ -280,7 +286,12 @@ impl Appending<'_> {
         let last = meta::check_last(&meta, path, self.batch)?;
         let (mut foreign, mut wrote) = (Vec::new(), !self.batch.marks.is_empty());
         for part in &self.batch.tables {
-            let Some((changes, noted)) = self.table(&meta, part)? else {
+            let written = self.table(&meta, part);
+            let of_table = |e: StoreError| match self.plan(part) {
+                Ok(plan) => e.of_table(&plan.spec.name),
+                Err(e) => e,
+            };
+            let Some((changes, noted)) = written.map_err(of_table)? else {
                 conn.execute("ROLLBACK")?;
                 return Ok(None);
             };
@@ -334,7 +345,7 @@ impl Appending<'_> {
         if changes.is_empty() {
             let writer = TableWriter { conn, meta, plan };
             if writer.write(part, &keys, self.look)? == Written::SomeKnown {
-                return Ok(None);
+                return if self.look { Err(moving(conn.path())) } else { Ok(None) };
             }
         }
         Ok(Some((changes, noted)))
@@ -444,9 +455,7 @@ impl Store for PostgresStore {
             return Ok(appended);
         }
         let appended = self.try_append(batch, true)?;
-        let why = "rows of this batch come and go; does somebody else, or a trigger, write to its tables?";
-        let path = self.url.place();
-        appended.ok_or_else(|| StoreError::Database { path, why: why.to_owned() })
+        appended.ok_or_else(|| moving(&self.url.place()))
     }
 
     fn conflicts(&mut self) -> Result<Vec<Conflict>, StoreError> {

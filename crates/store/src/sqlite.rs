@@ -357,7 +357,8 @@ impl Session<'_> {
                 return Err(StoreError::NoTable { path: path.to_owned(), position });
             };
             let writer = TableWriter { conn: &tx, path, plan, scratch: self.scratch };
-            let (changes, noted) = write_table(writer, attached.epoch, part)?;
+            let written = write_table(writer, attached.epoch, part);
+            let (changes, noted) = written.map_err(|e| e.of_table(&plan.spec.name))?;
             wrote |= changes.is_empty() || noted;
             foreign.extend(changes);
         }

@@ -170,9 +170,8 @@ impl TableWriter<'_> {
                 upsert.raw_execute().map_err(fail)?
             };
             if changed == 0 && step != Step::Bring {
-                let (table, key) = (&self.plan.spec.name, &row.key);
-                let why = format!("table {table}, key {key:?} is not written; has it a trigger?");
-                return Err(StoreError::Database { path: self.path.to_owned(), why });
+                let why = format!("key {:?} is not written; has it a trigger?", row.key);
+                return Err(StoreError::Rejected { path: self.path.to_owned(), why });
             }
         }
         Ok(())

@@ -124,6 +124,7 @@ fn a_row_that_a_trigger_takes_away_is_not_reported() {
         ));
         let error = store.append(&batches[version - 1]).unwrap_err();
         assert!(error.to_string().contains("trigger") && error.is_transient(), "{error}");
+        assert_eq!(error.table(), Some(("t", None)));
         let history = store.row_count(0).unwrap().history;
         assert_eq!(history, version as u64 - 1, "nothing of it is written");
         database.sql("DROP TRIGGER nothing ON t");
@@ -152,4 +153,47 @@ fn rows_that_a_policy_hides_are_not_taken_for_removed() {
     let next = knowing(row("a", 2, 3), Known::Version(1));
     let error = joined(&guest).append(&next).unwrap_err();
     assert!(matches!(error, StoreError::Denied { .. }), "{error}");
+}
+
+#[test]
+fn a_table_that_takes_no_rows_is_named() {
+    for change in [
+        "ALTER TABLE t ADD CHECK (n < 2)",
+        "ALTER TABLE t DROP COLUMN n",
+        "ALTER TABLE t ADD COLUMN other int NOT NULL DEFAULT 0; ALTER TABLE t ALTER other DROP DEFAULT",
+        "ALTER TABLE t_history RENAME COLUMN _link TO link",
+        "DROP TABLE t",
+        "INSERT INTO t_history SELECT 'b', n, _version, _hash, _clock, _writer, _seq, _committed_at,
+             _deleted, 2, _link FROM t_history",
+    ] {
+        let database = Database::new();
+        let mut store = claimed(&database.url());
+        store.append(&batch(&[row("a", 1, 1)])).unwrap();
+        database.sql(change);
+        let next = knowing(row("a", 2, 2), Known::Version(1));
+        // It says so also on a connection that is opened anew.
+        for _ in 0..2 {
+            let error = store.append(&next).unwrap_err();
+            assert_eq!(error.table(), Some(("t", None)), "{change}: {error}");
+            assert!(error.is_transient() && !error.is_final(), "{error}");
+        }
+    }
+    // Where the owner stands is of no table.
+    let database = Database::new();
+    let mut store = claimed(&database.url());
+    database.sql("DROP TABLE commonhold_meta");
+    let error = store.append(&batch(&[row("a", 1, 1)])).unwrap_err();
+    assert_eq!(error.table(), None, "{error}");
+}
+
+#[test]
+fn a_column_of_another_type_is_a_foreign_change() {
+    let database = Database::new();
+    let mut store = claimed(&database.url());
+    store.append(&batch(&[row("a", 1, 1)])).unwrap();
+    database.sql("ALTER TABLE t ALTER COLUMN n TYPE text");
+    let next = knowing(row("a", 2, 2), Known::Version(1));
+    // What the connection had prepared is of no use any more.
+    let met = store.append(&next).or_else(|_| store.append(&next)).unwrap();
+    assert!(met.foreign[0].why.contains("`n`"), "{met:?}");
 }
