@@ -240,6 +240,36 @@ fn a_row_that_is_not_taken_stops_its_table_alone() {
     judge::settle(&stage, &runtime);
 }
 
+/// A table that was taken away, and one whose trigger refuses: the other one goes on, and that one as soon as it is mended.
+#[test]
+fn a_table_that_takes_no_rows_stops_alone() {
+    let refuse = "CREATE TRIGGER no BEFORE UPDATE ON * BEGIN SELECT RAISE(ABORT, 'not today'); END";
+    for (change, back, said) in [
+        ("ALTER TABLE * RENAME TO away", "ALTER TABLE away RENAME TO *", "no such table"),
+        (refuse, "DROP TRIGGER no", "not today"),
+    ] {
+        for (name, other) in [(FULL, LATEST), (LATEST, FULL)] {
+            let stage = stage!();
+            let runtime = stage.open();
+            with_record(&runtime);
+            elsewhere(&stage, &change.replace('*', name));
+            let [table, other]: [Table<Item>; 2] = [name, other].map(|t| runtime.table(t).unwrap());
+            let changed = table.update("key", |item| item.n += 1).unwrap();
+            let why = not_storable(changed.durable(LIMIT));
+            assert!(why.contains(said) && why.contains(&format!("table {name}")), "{why}");
+            other.update("key", |item| item.n += 1).unwrap().durable(LIMIT).unwrap();
+            let error = admin::resolve(&runtime, name, Decision::Overwrite, LIMIT).unwrap_err();
+            assert!(matches!(error, Error::NotStorable { .. }), "{error}");
+            elsewhere(&stage, &back.replace('*', name));
+            drop((table, other));
+            let at = position(&runtime, name);
+            eventually("it goes on", || runtime.space().stop_of(at).unwrap() == Stop::Goes);
+            judge::settle(&stage, &runtime);
+            assert_eq!(judge::stored(&stage, name)["key"].2, 2);
+        }
+    }
+}
+
 #[test]
 fn the_next_steward_stops_the_table_too() {
     let stage = stage!();

@@ -173,6 +173,30 @@ fn a_steward_that_was_stopped_is_fenced_when_it_goes_on() {
     judge::audit(&next);
 }
 
+/// As a snapshot of a machine that runs on beside it, or in its place.
+#[test]
+fn of_a_segment_and_its_copy_one_stores() {
+    let stage = stage!();
+    let first = with_record(&stage);
+    first.drain(LIMIT).unwrap();
+    std::fs::copy(stage.segment(), stage.path("second")).unwrap();
+    let second = Runtime::open(second(&stage, &stage.store()).attach_only()).unwrap();
+    let [table, copied]: [Table<Item>; 2] = [&first, &second].map(|r| r.table(FULL).unwrap());
+    // Both make version 2.
+    table.update("key", |item| item.n = 5).unwrap().durable(LIMIT).unwrap();
+    let commit = copied.update("key", |item| item.n = 6).unwrap();
+    says(&not_storable(commit.durable(LIMIT)), &["a copy of it", "take-over"]);
+    assert!(second.space().is_refused() && !first.space().is_refused());
+    for n in 6..9 {
+        table.update("key", |item| item.n = n).unwrap().durable(LIMIT).unwrap();
+    }
+    not_storable(second.drain(LIMIT));
+    assert_eq!(copied.get("key").unwrap().unwrap().n, 6, "it goes on in memory");
+    drop((table, copied));
+    judge::settle(&stage, &first);
+    assert_eq!(judge::stored(&stage, FULL)["key"].1, 8);
+}
+
 #[test]
 fn an_older_state_of_the_store_is_refused() {
     let stage = stage!();

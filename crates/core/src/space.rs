@@ -34,7 +34,7 @@ pub(crate) mod control {
     pub(crate) const NAMES: usize = 3;
     /// Who waits for the store to have the counters.
     pub(crate) const ASKED: usize = 4;
-    /// The highest number of a batch of the store that was seen.
+    /// The highest number of a batch of the store that was seen; the two stamps stand behind it.
     pub(crate) const BATCH: usize = 5;
     /// Whether the store refuses this segment for good.
     pub(crate) const REFUSED: usize = 6;

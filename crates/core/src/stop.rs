@@ -1,5 +1,6 @@
 //! What the store does not take: one table, because somebody else changed its rows in the database; or everything, because
-//! the store belongs to another segment or was rolled back. And the number of the last batch, by which the latter shows.
+//! the store belongs to another segment or was rolled back. And number and stamp of the last batch, by which the latter
+//! shows, and that a copy of the segment stores too.
 //!
 //! A table's word:
 //!
@@ -14,7 +15,9 @@
 //!
 //! Who waits for durability looks at these words and fails at once. Commits go on in memory.
 
-use commonhold_segment::sync::Ordering;
+use commonhold_os::random;
+use commonhold_segment::layout::LINE_WORDS;
+use commonhold_segment::sync::{AtomicU64, Ordering};
 
 use crate::commit::Committed;
 use crate::error::{Error, UpdateError};
@@ -159,6 +162,53 @@ impl Space {
             self.control_line(control::BATCH)?.store(checked(number), Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// The stamps of the last batch that is known to be stored and of the one under way, each 0 when there was none; `None`
+    /// when one of the words is damaged.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn stamps(&self) -> Result<Option<[u64; 2]>, Error> {
+        let mut stamps = [0; 2];
+        for (at, stamp) in stamps.iter_mut().enumerate() {
+            let word = self.stamp_word(at)?.load(Ordering::SeqCst);
+            *stamp = word & ((1 << NUMBER_BITS) - 1);
+            if word != 0 && checked(*stamp) != word {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stamps))
+    }
+
+    /// For the steward: the same for the next batch. One whose outcome is not known keeps its stamp, also for the next
+    /// steward.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn next_stamps(&self) -> Result<Option<[u64; 2]>, Error> {
+        let Some([stored, sent]) = self.stamps()? else { return Ok(None) };
+        if sent != stored {
+            return Ok(Some([stored, sent]));
+        }
+        let random = u128::from_le_bytes(random::uuid()) % ((1 << NUMBER_BITS) - 1);
+        let next = random as u64 + 1;
+        self.stamp_word(1)?.store(checked(next), Ordering::SeqCst);
+        Ok(Some([stored, next]))
+    }
+
+    /// For the steward: the batch with stamp `sent` is stored. To be noted after its number.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn note_stamp(&self, sent: u64) -> Result<(), Error> {
+        self.stamp_word(0)?.store(checked(sent), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The words behind that of the last batch's number.
+    fn stamp_word(&self, at: usize) -> Result<&AtomicU64, Error> {
+        self.word(self.layout().control.start + control::BATCH * LINE_WORDS + 1 + at)
     }
 
     /// For the steward: says whether the store refuses this segment for good.

@@ -283,12 +283,20 @@ fn build(
     make: impl FnOnce(&NewSegment<'_>) -> Result<Segment, SegmentError>,
 ) -> Result<Option<Arc<Space>>, OpenError> {
     let mut store = open_store(&config.store_url())?;
+    // Before its owner: who claims it meanwhile raises it.
+    let epoch = store.epoch()?;
     refuse_used_store(store.as_mut(), path)?;
     let catalogue = new_catalogue(config, path, store.as_mut())?;
     let uuid = new_uuid();
     let boot_id = random::hex(&process::boot_id());
     let identity = SegmentIdentity::here(uuid, path, boot_id);
-    let claim = store.claim(&identity, &catalogue)?;
+    let claim = match store.claim_after(&identity, &catalogue, Some(epoch)) {
+        Err(error @ StoreError::ClaimedMeanwhile(_)) => {
+            refuse_used_store(store.as_mut(), path)?;
+            return Err(error.into());
+        }
+        claim => claim?,
+    };
     let (json, url) = (catalogue.to_json(), store.url());
     let new = NewSegment {
         geometry: geometry_of(&catalogue),

@@ -30,7 +30,7 @@ use commonhold_os::lock::Mode;
 use commonhold_os::process::{Bell, wait_for_end};
 use commonhold_segment::sync::{Fault, planted};
 use commonhold_store::{
-    Appended, Batch, ForeignChange, Known, Mark, MarkKind, Store, StoreError, TableBatch,
+    Appended, Batch, ForeignChange, Known, Mark, MarkKind, Stamps, Store, StoreError, TableBatch,
 };
 
 use stops::Stops;
@@ -245,6 +245,9 @@ impl Term {
         let header = space.segment().header();
         let mut store = commonhold_store::open(&header.store_url)?;
         store.join(header.uuid, header.store_epoch, space.seen_batch()?, space.catalogue())?;
+        if let Some([stored, sent]) = space.stamps()? {
+            Stamps { stored, sent }.check(&store.url(), store.stamp()?)?;
+        }
         space.set_refused(false)?;
         space.flag_all()?;
         Ok(Self { handle, store, damage, stops: Stops::default() })
@@ -325,7 +328,9 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
     }
     let tables = drained.iter_mut().map(|table| table_batch(table, stops)).collect();
     let marks_of = marks.marks.iter().map(mark).collect();
-    let batch = Batch { tables, marks: marks_of, seen: space.seen_batch()? };
+    let [stored, sent] = space.next_stamps()?.unwrap_or_default();
+    let stamps = Stamps { stored, sent };
+    let batch = Batch { tables, marks: marks_of, seen: space.seen_batch()?, stamps };
     if planted(Fault::CompleteFirst) {
         drained.iter().try_for_each(|table| handle.complete(table))?;
         space.complete_marks(&marks)?;
@@ -334,12 +339,23 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
         Err(_) if planted(Fault::FailureIsStored) => Appended::default(),
         Err(error) => {
             drained.iter().try_for_each(|table| handle.return_batch(table))?;
-            let halted = error.row().map(|row| stops.halt(space, row, error.to_string()));
+            let halted = error.table().map(|(name, key)| {
+                let of_name = |part: &&TableBatch| {
+                    space.catalogue().tables.get(part.table).is_some_and(|spec| spec.name == name)
+                };
+                let rows = batch.tables.iter().filter(of_name).flat_map(|part| &part.rows);
+                let keys =
+                    rows.map(|row| row.key.as_str()).filter(|k| key.is_none_or(|key| key == *k));
+                stops.halt(space, (name, &mut keys.map(str::to_owned)), error.to_string())
+            });
             return if halted.transpose()?.unwrap_or(false) { Ok(1) } else { Err(error.into()) };
         }
         Ok(appended) => appended,
     };
     space.note_batch(appended.batch)?;
+    if sent != 0 && appended.written {
+        space.note_stamp(sent)?;
+    }
     let mut completed = damage.reported(space, space.complete_marks(&marks));
     let mut rows = batch.marks.len();
     for (table, part) in drained.iter().zip(&batch.tables) {

@@ -133,6 +133,14 @@ pub enum StoreError {
         /// The highest number that the segment saw.
         seen: u64,
     },
+    /// Another segment with the same uuid and epoch wrote the last batch.
+    #[error(
+        "{0}: the last batch is not of this segment: a copy of it, or a snapshot of its machine, stores here too; stop all but one, then run `commonhold take-over` and create the segment anew"
+    )]
+    Doubled(String),
+    /// The owner changed between the look at it and the claim.
+    #[error("{0}: another segment claimed the store in this very moment; use that one")]
+    ClaimedMeanwhile(String),
     /// The store belongs to nobody yet.
     #[error("{0}: no segment has claimed the store; create the segment anew")]
     Unclaimed(String),
@@ -264,6 +272,24 @@ pub enum StoreError {
         /// The server's message.
         why: String,
     },
+    /// What the database says about the content or the columns of a table.
+    #[error("{path}: {why}; see the message of the database")]
+    Rejected {
+        /// The database.
+        path: String,
+        /// The database's message.
+        why: String,
+    },
+    /// The same, of one table of a batch. The others would be taken.
+    #[error("{path}: table {table} does not take its rows: {why}; mend the table")]
+    TableRejected {
+        /// The database.
+        path: String,
+        /// The table.
+        table: String,
+        /// The database's message.
+        why: String,
+    },
     /// Anything else that the database says.
     #[error("{path}: {why}; see the message of the database")]
     Database {
@@ -275,21 +301,32 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The table and the key of the one row that the store does not take; it would take the rest.
+    /// The table whose rows the store does not take, and the key if it is one row; it would take the rest.
     #[must_use]
-    pub fn row(&self) -> Option<(&str, &str)> {
+    pub fn table(&self) -> Option<(&str, Option<&str>)> {
         match self {
             Self::Conflict { table, key, .. } | Self::BadRow { table, key, .. } => {
-                Some((table, key))
+                Some((table, Some(key)))
             }
+            Self::TableRejected { table, .. } => Some((table, None)),
             _ => None,
+        }
+    }
+
+    /// The error of writing the rows of `table`.
+    pub(crate) fn of_table(self, table: &str) -> Self {
+        let table = table.to_owned();
+        match self {
+            Self::Rejected { path, why } => Self::TableRejected { path, table, why },
+            error => error,
         }
     }
 
     /// Whether the store refuses this segment until somebody gives it back: no retry helps.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Fenced { .. } | Self::RolledBack { .. } | Self::Unclaimed(_))
+        let refused = matches!(self, Self::Fenced { .. } | Self::RolledBack { .. });
+        refused || matches!(self, Self::Doubled(_) | Self::Unclaimed(_))
     }
 
     /// Whether the same call may succeed later without anybody changing the store's content: the
@@ -308,6 +345,8 @@ impl StoreError {
                 | Self::Slow { .. }
                 | Self::Crowded { .. }
                 | Self::Replica { .. }
+                | Self::Rejected { .. }
+                | Self::TableRejected { .. }
                 | Self::Database { .. }
         )
     }

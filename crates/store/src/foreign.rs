@@ -34,8 +34,10 @@ pub enum Known {
 /// What one [`append`](crate::Store::append) did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Appended {
-    /// The batch's number.
+    /// The batch's number; that of the one before, when nothing was written.
     pub batch: u64,
+    /// Whether anything was written, be it a note.
+    pub written: bool,
     /// The foreign changes that were met, in the order of the batch's tables and of the keys. Nothing of their tables
     /// was written.
     pub foreign: Vec<ForeignChange>,
@@ -91,6 +93,18 @@ pub struct Conflict {
     pub policy: String,
 }
 
+/// What is there of a key, as it was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum There {
+    /// It was not looked at.
+    #[default]
+    Unknown,
+    /// No row.
+    Nothing,
+    /// A row of this version. Nobody else can change it before the transaction ends.
+    Version(u64),
+}
+
 /// What a batch has for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyRows<'a> {
@@ -101,6 +115,8 @@ pub(crate) struct KeyRows<'a> {
     pub(crate) last: usize,
     /// Whether a deletion is among its rows.
     pub(crate) deletes: bool,
+    /// What is there.
+    pub(crate) there: There,
 }
 
 /// The keys of `rows` in their order; the row that is not after the one before it of the same key, if there is one.
@@ -110,7 +126,10 @@ pub(crate) fn by_key(rows: &[Row]) -> Result<Vec<KeyRows<'_>>, &Row> {
     for (i, row) in rows.iter().enumerate() {
         let place = *places.entry(&row.key).or_insert(keys.len());
         match keys.get_mut(place) {
-            None => keys.push(KeyRows { key: &row.key, first: i, last: i, deletes: row.deleted }),
+            None => {
+                let (deletes, there) = (row.deleted, There::Unknown);
+                keys.push(KeyRows { key: &row.key, first: i, last: i, deletes, there });
+            }
             Some(of) => {
                 if rows.get(of.last).is_some_and(|before| before.version >= row.version) {
                     return Err(row);
@@ -122,6 +141,32 @@ pub(crate) fn by_key(rows: &[Row]) -> Result<Vec<KeyRows<'_>>, &Row> {
     }
     keys.sort_unstable_by_key(|k| k.key);
     Ok(keys)
+}
+
+/// What brings T to the last row of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Whatever is there: the row, or the deletion, unless something newer is there.
+    Bring,
+    /// A row where none is.
+    Insert,
+    /// Another row in place of the one that is there.
+    Replace,
+    /// The row that is there goes.
+    Delete,
+}
+
+/// What is to be done in T for the last row of a key, `row`; nothing when it is there already. `new`: `T_history` did not
+/// have it. What was `accepted` is removed before.
+pub(crate) fn step(key: &KeyRows<'_>, row: &Row, new: bool, accepted: bool) -> Option<Step> {
+    match key.there {
+        There::Unknown => (new || accepted).then_some(Step::Bring),
+        There::Version(version) if !accepted => {
+            let step = if row.deleted { Step::Delete } else { Step::Replace };
+            (version < row.version).then_some(step)
+        }
+        There::Nothing | There::Version(_) => (!row.deleted).then_some(Step::Insert),
+    }
 }
 
 /// What the segment last stored of a key, as the batch says.
@@ -154,8 +199,14 @@ pub(crate) fn differs(
         return Some(fault);
     }
     let version = found.row.version;
-    let sent = part.rows.get(key.last).map_or(0, |row| row.version);
-    let tried = |after| found.row.writer.epoch() == epoch && (after + 1..=sent).contains(&version);
+    let last = part.rows.get(key.last);
+    let sent = last.map_or(0, |row| row.version);
+    // The version that is sent is there only with the state that is sent.
+    let other = last.is_some_and(|row| row.version == version && row.hash != found.row.hash);
+    let tried = |after| {
+        let ours = found.row.writer.epoch() == epoch && !other;
+        ours && (after + 1..=sent).contains(&version)
+    };
     let gone = |after| {
         let why = || format!("a row is there, version {version}, and none was stored");
         (!tried(after)).then(why)
@@ -196,19 +247,22 @@ pub(crate) trait Comparing {
 }
 
 /// Compares what is there with what the segment stored; gives the foreign changes that are not accepted, each noted, and
-/// whether one of them was not noted before. Of the accepted ones it is noted what is done.
+/// whether one of them was not noted before. Of the accepted ones it is noted what is done. In `keys` it is noted what is
+/// there.
 pub(crate) fn compare(
     rows: &mut dyn Comparing,
     spec: &TableSpec,
     epoch: u64,
     part: &TableBatch,
-    keys: &[KeyRows<'_>],
+    keys: &mut [KeyRows<'_>],
 ) -> Result<(Vec<ForeignChange>, bool), StoreError> {
     let accepted: HashMap<&str, &Accepted> =
         part.accepted.iter().map(|a| (a.key.as_str(), a)).collect();
     let (mut stored, mut changes, mut noted) = (Stored::default(), Vec::new(), false);
-    for key in keys.iter().filter(|k| known(part, k) != Known::Anything) {
+    for key in keys.iter_mut().filter(|k| known(part, k) != Known::Anything) {
         let there = rows.look(key.key, &mut stored)?;
+        key.there = if there { There::Version(stored.row.version) } else { There::Nothing };
+        let key = &*key;
         let found = there.then_some(&stored);
         let why = differs(spec, epoch, part, key, found);
         // An adopted deletion differs no more, and what was done is noted all the same.

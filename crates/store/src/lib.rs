@@ -35,8 +35,8 @@ pub use foreign::{Accepted, Appended, Conflict, ForeignChange, Known};
 pub use node::Node;
 pub use null::NullStore;
 pub use store::{
-    Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Store, TableBatch,
-    TakenOver, device_of, open, open_read_only,
+    Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Stamps, Store,
+    TableBatch, TakenOver, device_of, open, open_read_only,
 };
 pub use transfer::{
     Copied, CopiedTable, Importing, Progress, Receiver, Summary, TableSummary, Transfer, copy,

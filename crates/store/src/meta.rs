@@ -6,6 +6,7 @@
 //! | `owner` | JSON: `uuid`, `path`, `boot_id`, `node`, `host`, `device` of the segment that claimed last; `null` after a take-over |
 //! | `epoch` | how often the store was claimed or taken over |
 //! | `batch` | how many batches were written |
+//! | `stamp` | a random number of the last batch's; 0 after a claim |
 //! | `import` | JSON: the source of an import that is not finished |
 //! | `catalogue` | the catalogue of the last claim, as JSON |
 //! | `floor:T` | the version floor of table T |
@@ -20,7 +21,10 @@ use serde::{Deserialize, Serialize};
 use crate::chain::{self, Link, from_hex, hex};
 use crate::error::StoreError;
 use crate::node::Node;
-use crate::store::{Mark, MarkKind, Owner, SegmentIdentity};
+use crate::store::{Batch, Mark, MarkKind, Owner, SegmentIdentity};
+
+/// The key of the stamp of the last batch.
+pub(crate) const STAMP: &str = "stamp";
 
 /// The value `owner`.
 #[derive(Serialize, Deserialize)]
@@ -148,6 +152,7 @@ pub(crate) fn set_owner(
     let text = serde_json::to_string(&json)
         .map_err(|e| StoreError::Database { path: path.to_owned(), why: e.to_string() })?;
     set(conn, path, "owner", &text)?;
+    set(conn, path, STAMP, "0")?;
     set(conn, path, "epoch", &epoch.to_string())
 }
 
@@ -184,9 +189,49 @@ pub(crate) fn check_batch(conn: &dyn MetaTable, path: &str, seen: u64) -> Result
     Ok(stored)
 }
 
-/// The epoch after the last one.
-pub(crate) fn next_epoch(conn: &dyn MetaTable, path: &str) -> Result<u64, StoreError> {
-    let epoch = epoch(conn, path)?.saturating_add(1);
+/// The stamp of the last batch; 0 after a claim.
+pub(crate) fn stamp(conn: &dyn MetaTable, path: &str) -> Result<u64, StoreError> {
+    number(conn, path, STAMP)
+}
+
+/// The number of the last batch, behind which `next` comes; fails when that one is not what the segment knows.
+pub(crate) fn check_last(
+    conn: &dyn MetaTable,
+    path: &str,
+    next: &Batch,
+) -> Result<u64, StoreError> {
+    let last = check_batch(conn, path, next.seen)?;
+    if next.stamps.sent != 0 {
+        next.stamps.check(path, stamp(conn, path)?)?;
+    }
+    Ok(last)
+}
+
+/// Notes that batch `number` is written.
+pub(crate) fn set_last(
+    conn: &dyn MetaTable,
+    path: &str,
+    next: &Batch,
+    number: u64,
+) -> Result<(), StoreError> {
+    set(conn, path, "batch", &number.to_string())?;
+    if next.stamps.sent == 0 {
+        return Ok(());
+    }
+    set(conn, path, STAMP, &next.stamps.sent.to_string())
+}
+
+/// The epoch after the last one, which must be `seen` if that is given.
+pub(crate) fn next_epoch(
+    conn: &dyn MetaTable,
+    path: &str,
+    seen: Option<u64>,
+) -> Result<u64, StoreError> {
+    let last = epoch(conn, path)?;
+    if seen.is_some_and(|seen| seen != last) {
+        return Err(StoreError::ClaimedMeanwhile(path.to_owned()));
+    }
+    let epoch = last.saturating_add(1);
     if epoch >= EPOCH_LIMIT {
         return Err(StoreError::EpochsSpent(path.to_owned()));
     }

@@ -34,7 +34,16 @@ impl Store for NullStore {
         Ok(None)
     }
 
-    fn claim(&mut self, _: &SegmentIdentity, _: &Catalogue) -> Result<Claim, StoreError> {
+    fn epoch(&mut self) -> Result<u64, StoreError> {
+        Ok(1)
+    }
+
+    fn claim_after(
+        &mut self,
+        _: &SegmentIdentity,
+        _: &Catalogue,
+        _: Option<u64>,
+    ) -> Result<Claim, StoreError> {
         Ok(Claim { epoch: 1, store_id: [0; 16], batch: 0 })
     }
 
@@ -51,6 +60,10 @@ impl Store for NullStore {
         _: usize,
         _: &mut dyn FnMut(Row) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    fn stamp(&mut self) -> Result<u64, StoreError> {
         Ok(0)
     }
 

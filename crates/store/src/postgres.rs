@@ -42,7 +42,7 @@ use fence::Begun;
 use meta::Meta;
 use plan::Plan;
 use scan::View;
-use write::{Statements, TableWriter, Written};
+use write::{TableWriter, Written};
 
 /// Rows taken over into a history at a time.
 const TAKE_OVER_ROWS: usize = 1000;
@@ -154,8 +154,8 @@ impl PostgresStore {
         })
     }
 
-    /// Appends; `look` says whether to ask first which versions are there.
-    fn try_append(&mut self, batch: &Batch, look: bool) -> Result<Tried, StoreError> {
+    /// Appends; `look` says whether to ask first which versions are there. None when it would have been better to.
+    fn try_append(&mut self, batch: &Batch, look: bool) -> Result<Option<Appended>, StoreError> {
         let (store_id, channel) = (hex(&self.store_id), self.url.notify.clone());
         self.with(|conn, attached| {
             let no_one = || StoreError::NotAttached(conn.path().to_owned());
@@ -176,22 +176,12 @@ fn snapshot<T>(
     Ok(result)
 }
 
-/// Writes what was set in the meta table, and commits.
-fn commit(conn: &Connection, meta: &Meta<'_>) -> Result<(), StoreError> {
-    match write_and_commit(conn, meta, &Statements::new(), None)? {
-        Written::All => Ok(()),
-        Written::SomeKnown(e) => Err(error::of(conn.path(), &e)),
-    }
-}
-
-/// Writes rows and what was set in the meta table, tells `notice` to its channel, and commits: one round trip. What fails
-/// makes all that comes behind it fail, the commit too.
-fn write_and_commit(
+/// Writes what is left of the meta table, tells `notice` to its channel, and commits: one round trip.
+fn commit(
     conn: &Connection,
     meta: &Meta<'_>,
-    statements: &Statements,
     notice: Option<(&str, &str)>,
-) -> Result<Written, StoreError> {
+) -> Result<(), StoreError> {
     let (keys, values) = meta.take_changes()?;
     let write = conn.statement(meta::WRITE)?;
     let client = conn.client();
@@ -213,15 +203,9 @@ fn write_and_commit(
                 None => Ok(0),
             }
         };
-        // Waiting for a replica ends with a warning, not an error, when its time is over: it must not end so. In a
-        // transaction that failed the first of the two fails.
+        // Waiting for a replica ends with a warning, not an error, when its time is over: it must not end so.
         let commit = client.batch_execute("SET LOCAL statement_timeout = 0; COMMIT");
-        let rows = write::send(client, statements);
-        let (rows, write, tell, commit) = tokio::join!(biased; rows, write, tell, commit);
-        match rows? {
-            Written::All => write.and(tell).and(commit).map(|()| Written::All),
-            known => Ok(known),
-        }
+        tokio::try_join!(biased; write, tell, commit).map(|_| ())
     })
 }
 
@@ -264,7 +248,7 @@ fn take_over(writer: &TableWriter<'_>) -> Result<(), StoreError> {
     let mut rows = Vec::new();
     let write = |rows: &[Row]| match writer.append_history(rows.iter())? {
         Written::All => Ok(()),
-        Written::SomeKnown(_) => Err(StoreError::SchemaDiffers {
+        Written::SomeKnown => Err(StoreError::SchemaDiffers {
             path: writer.conn.path().to_owned(),
             table: writer.plan.history_name(),
             why: "it has rows that the meta table does not count".to_owned(),
@@ -281,19 +265,18 @@ fn take_over(writer: &TableWriter<'_>) -> Result<(), StoreError> {
     write(&rows)
 }
 
+/// Rows that are there and are not, from one look to the next.
+fn moving(path: &str) -> StoreError {
+    let why = "rows of the batch come and go; does somebody else, or a trigger, write them?";
+    StoreError::Rejected { path: path.to_owned(), why: why.to_owned() }
+}
+
 /// One table's part of a batch, and the rows that are there.
 struct Part<'a> {
     part: &'a TableBatch,
     plan: &'a Plan,
     keys: Vec<KeyRows<'a>>,
     current: foreign::Current<'a>,
-}
-
-/// What came of a try to append a batch.
-enum Tried {
-    Done(Appended),
-    /// Versions seem to be there, as the database says.
-    Known(StoreError),
 }
 
 /// One try to append a batch.
@@ -305,40 +288,41 @@ struct Appending<'a> {
 }
 
 impl Appending<'_> {
-    fn run(&self, store_id: &str, channel: Option<&str>) -> Result<Tried, StoreError> {
+    fn run(&self, store_id: &str, channel: Option<&str>) -> Result<Option<Appended>, StoreError> {
         let (conn, path) = (self.conn, self.conn.path());
-        let mut parts =
-            self.batch.tables.iter().map(|part| self.part(part)).collect::<Result<Vec<_>, _>>()?;
+        let parts = self.batch.tables.iter().map(|part| self.part(part));
+        let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
         let looks = parts.iter_mut().map(|part| part.current.next());
         let looks = looks.collect::<Result<Vec<_>, _>>()?;
         let Begun { meta, looked } = fence::begin(conn, store_id, self.keys(), &looks)?;
         meta::check_owner(&meta, path, self.attached.uuid, self.attached.epoch)?;
-        let last = meta::check_batch(&meta, path, self.batch.seen)?;
+        let last = meta::check_last(&meta, path, self.batch)?;
         let (mut foreign, mut wrote) = (Vec::new(), !self.batch.marks.is_empty());
-        let mut statements = Statements::new();
-        for (part, rows) in parts.iter_mut().zip(looked?) {
-            part.current.take(rows)?;
-            let (changes, noted) = self.table(&meta, part, &mut statements)?;
+        for (part, rows) in parts.iter_mut().zip(looked) {
+            let taken = rows.and_then(|rows| part.current.take(rows));
+            taken.map_err(|e| e.of_table(&part.plan.spec.name))?;
+        }
+        for part in &mut parts {
+            let written = self.table(&meta, part);
+            let of_table = |e: StoreError| e.of_table(&part.plan.spec.name);
+            let Some((changes, noted)) = written.map_err(of_table)? else {
+                conn.execute("ROLLBACK")?;
+                return Ok(None);
+            };
             wrote |= changes.is_empty() || noted;
             foreign.extend(changes);
         }
         // A stopped table that is tried again, and nothing else, is no batch.
         if !wrote && !foreign.is_empty() {
             conn.execute("ROLLBACK")?;
-            return Ok(Tried::Done(Appended { batch: last, foreign }));
+            return Ok(Some(Appended { batch: last, written: false, foreign }));
         }
         self.batch.marks.iter().try_for_each(|mark| meta::write_mark(&meta, path, mark))?;
         let number = last + 1;
-        meta::set(&meta, path, "batch", &number.to_string())?;
+        meta::set_last(&meta, path, self.batch, number)?;
         let notice = channel.map(|channel| (channel, self.notice(number)));
-        let notice = notice.as_ref().map(|(channel, text)| (*channel, text.as_str()));
-        match write_and_commit(conn, &meta, &statements, notice)? {
-            Written::All => Ok(Tried::Done(Appended { batch: number, foreign })),
-            Written::SomeKnown(e) => {
-                conn.execute("ROLLBACK")?;
-                Ok(Tried::Known(error::of(path, &e)))
-            }
-        }
+        commit(conn, &meta, notice.as_ref().map(|(channel, text)| (*channel, text.as_str())))?;
+        Ok(Some(Appended { batch: number, written: true, foreign }))
     }
 
     fn plan(&self, part: &TableBatch) -> Result<&Plan, StoreError> {
@@ -349,7 +333,7 @@ impl Appending<'_> {
 
     /// What the transaction reads of the meta table.
     fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<_> = ["owner", "epoch", "batch"].map(str::to_owned).to_vec();
+        let mut keys: Vec<_> = ["owner", "epoch", "batch", meta::STAMP].map(str::to_owned).to_vec();
         for plan in self.batch.tables.iter().filter_map(|part| self.plan(part).ok()) {
             keys.extend([&plan.floor_key, &plan.count_key, &plan.link_key].map(String::clone));
         }
@@ -367,21 +351,23 @@ impl Appending<'_> {
         Ok(Part { part, plan, keys, current })
     }
 
-    /// Adds what writes one table's part of the batch, unless somebody else changed its rows; the foreign changes, and
-    /// whether one was noted just now.
+    /// Writes one table's part of the batch unless somebody else changed its rows; the foreign changes, and whether one
+    /// was noted just now. None when versions are there and were not looked for.
     fn table(
         &self,
         meta: &Meta<'_>,
         part: &mut Part<'_>,
-        statements: &mut Statements,
-    ) -> Result<(Vec<ForeignChange>, bool), StoreError> {
+    ) -> Result<Option<(Vec<ForeignChange>, bool)>, StoreError> {
         let Part { part, plan, keys, current } = part;
-        let (changes, noted) = compare(current, &plan.spec, self.attached.epoch, part, keys)?;
+        let (conn, epoch) = (self.conn, self.attached.epoch);
+        let (changes, noted) = compare(current, &plan.spec, epoch, part, keys)?;
         if changes.is_empty() {
-            let writer = TableWriter { conn: self.conn, meta, plan };
-            writer.write(part, keys, self.look, statements)?;
+            let writer = TableWriter { conn, meta, plan };
+            if writer.write(part, keys, self.look)? == Written::SomeKnown {
+                return if self.look { Err(moving(conn.path())) } else { Ok(None) };
+            }
         }
-        Ok((changes, noted))
+        Ok(Some((changes, noted)))
     }
 
     /// What listeners are told: the number of the batch and its tables, as JSON.
@@ -409,20 +395,25 @@ impl Store for PostgresStore {
         self.snapshot(|conn| meta::catalogue(&Meta::new(conn), conn.path()))
     }
 
-    fn claim(
+    fn epoch(&mut self) -> Result<u64, StoreError> {
+        self.snapshot(|conn| meta::epoch(&Meta::new(conn), conn.path()))
+    }
+
+    fn claim_after(
         &mut self,
         segment: &SegmentIdentity,
         catalogue: &Catalogue,
+        seen: Option<u64>,
     ) -> Result<Claim, StoreError> {
         let (url, store_id) = (self.url.clone(), hex(&self.store_id));
         let (epoch, batch) = self.with(|conn, attached| {
             let (path, plans) = (conn.path(), plans(catalogue));
             let meta = fence::begin_by_force(conn, &url, &store_id)?;
             refuse_incomplete(&meta, path)?;
-            let epoch = meta::next_epoch(&meta, path)?;
+            let epoch = meta::next_epoch(&meta, path, seen)?;
             take(conn, &meta, segment, catalogue, &plans, epoch)?;
             let batch = meta::batch(&meta, path)?;
-            commit(conn, &meta)?;
+            commit(conn, &meta, None)?;
             *attached = Some(Attached { uuid: segment.uuid, epoch, plans });
             Ok((epoch, batch))
         })?;
@@ -435,9 +426,9 @@ impl Store for PostgresStore {
             let path = conn.path();
             let meta = fence::begin_by_force(conn, &url, &store_id)?;
             let (fenced, batch) = (meta::owner(&meta, path)?, meta::batch(&meta, path)?);
-            let epoch = meta::next_epoch(&meta, path)?;
+            let epoch = meta::next_epoch(&meta, path, None)?;
             meta::set_owner(&meta, path, None, epoch)?;
-            commit(conn, &meta)?;
+            commit(conn, &meta, None)?;
             Ok(TakenOver { fenced, epoch, batch })
         })
     }
@@ -474,14 +465,16 @@ impl Store for PostgresStore {
         })
     }
 
+    fn stamp(&mut self) -> Result<u64, StoreError> {
+        self.snapshot(|conn| meta::stamp(&Meta::new(conn), conn.path()))
+    }
+
     fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
-        if let Tried::Done(appended) = self.try_append(batch, false)? {
+        if let Some(appended) = self.try_append(batch, false)? {
             return Ok(appended);
         }
-        match self.try_append(batch, true)? {
-            Tried::Done(appended) => Ok(appended),
-            Tried::Known(error) => Err(error),
-        }
+        let appended = self.try_append(batch, true)?;
+        appended.ok_or_else(|| moving(&self.url.place()))
     }
 
     fn conflicts(&mut self) -> Result<Vec<Conflict>, StoreError> {

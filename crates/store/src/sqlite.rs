@@ -156,13 +156,18 @@ impl Store for SqliteStore {
         self.with(|s| meta::catalogue(s.conn, s.path))
     }
 
-    fn claim(
+    fn epoch(&mut self) -> Result<u64, StoreError> {
+        self.with(|s| s.snapshot(|conn, path| meta::epoch(conn, path)))
+    }
+
+    fn claim_after(
         &mut self,
         segment: &SegmentIdentity,
         catalogue: &Catalogue,
+        seen: Option<u64>,
     ) -> Result<Claim, StoreError> {
         let store_id = self.store_id;
-        let (epoch, batch) = self.with(|s| s.claim(segment, catalogue))?;
+        let (epoch, batch) = self.with(|s| s.claim(segment, catalogue, seen))?;
         Ok(Claim { epoch, store_id, batch })
     }
 
@@ -201,6 +206,10 @@ impl Store for SqliteStore {
                 meta::number(conn, path, &plan.floor_key)
             })
         })
+    }
+
+    fn stamp(&mut self) -> Result<u64, StoreError> {
+        self.with(|s| s.snapshot(|conn, path| meta::stamp(conn, path)))
     }
 
     fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
@@ -294,6 +303,7 @@ impl Session<'_> {
         &mut self,
         segment: &SegmentIdentity,
         catalogue: &Catalogue,
+        seen: Option<u64>,
     ) -> Result<(u64, u64), StoreError> {
         let (path, plans) = (self.path, plans(catalogue));
         let tx = self
@@ -301,7 +311,7 @@ impl Session<'_> {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
         refuse_incomplete(&tx, path)?;
-        let epoch = meta::next_epoch(&tx, path)?;
+        let epoch = meta::next_epoch(&tx, path, seen)?;
         take(&tx, path, segment, catalogue, &plans, epoch, self.scratch)?;
         let batch = meta::batch(&tx, path)?;
         tx.commit().map_err(|e| of(path, e))?;
@@ -316,7 +326,7 @@ impl Session<'_> {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
         let (fenced, batch) = (meta::owner(&tx, path)?, meta::batch(&tx, path)?);
-        let epoch = meta::next_epoch(&tx, path)?;
+        let epoch = meta::next_epoch(&tx, path, None)?;
         meta::set_owner(&tx, path, None, epoch)?;
         tx.commit().map_err(|e| of(path, e))?;
         Ok(TakenOver { fenced, epoch, batch })
@@ -339,7 +349,7 @@ impl Session<'_> {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| of(path, e))?;
         meta::check_owner(&tx, path, attached.uuid, attached.epoch)?;
-        let last = meta::check_batch(&tx, path, batch.seen)?;
+        let last = meta::check_last(&tx, path, batch)?;
         let (mut foreign, mut wrote) = (Vec::new(), !batch.marks.is_empty());
         for part in &batch.tables {
             let position = part.table;
@@ -347,18 +357,19 @@ impl Session<'_> {
                 return Err(StoreError::NoTable { path: path.to_owned(), position });
             };
             let writer = TableWriter { conn: &tx, path, plan, scratch: self.scratch };
-            let (changes, noted) = write_table(writer, attached.epoch, part)?;
+            let written = write_table(writer, attached.epoch, part);
+            let (changes, noted) = written.map_err(|e| e.of_table(&plan.spec.name))?;
             wrote |= changes.is_empty() || noted;
             foreign.extend(changes);
         }
         // A stopped table that is tried again, and nothing else, is no batch.
         if !wrote && !foreign.is_empty() {
-            return Ok(Appended { batch: last, foreign });
+            return Ok(Appended { batch: last, written: false, foreign });
         }
         batch.marks.iter().try_for_each(|mark| meta::write_mark(&tx, path, mark))?;
-        meta::set(&tx, path, "batch", &(last + 1).to_string())?;
+        meta::set_last(&tx, path, batch, last + 1)?;
         tx.commit().map_err(|e| of(path, e))?;
-        Ok(Appended { batch: last + 1, foreign })
+        Ok(Appended { batch: last + 1, written: true, foreign })
     }
 }
 
@@ -370,10 +381,10 @@ fn write_table(
     part: &TableBatch,
 ) -> Result<(Vec<ForeignChange>, bool), StoreError> {
     let unordered = |row| writer.bad_row(row, "its key's rows are not in ascending order");
-    let keys = by_key(&part.rows).map_err(unordered)?;
+    let mut keys = by_key(&part.rows).map_err(unordered)?;
     let mut current = foreign::Current::new(writer.conn, writer.path, writer.plan)?;
     let spec = &writer.plan.spec;
-    let (changes, noted) = compare(&mut current, spec, epoch, part, &keys)?;
+    let (changes, noted) = compare(&mut current, spec, epoch, part, &mut keys)?;
     if changes.is_empty() {
         writer.write(part, &keys)?;
     }

@@ -103,6 +103,31 @@ pub struct Batch {
     pub marks: Vec<Mark>,
     /// The highest number of a batch that the segment has seen: a store that has a lower one was rolled back.
     pub seen: u64,
+    /// What tells it from a batch of a copy of the segment.
+    pub stamps: Stamps,
+}
+
+/// Random numbers of batches. A copy of a segment, made by copying its file or by a snapshot of its machine, has its uuid
+/// and its epoch; what one of the two has stored since, the other knows nothing of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamps {
+    /// That of the last batch that the segment knows to be stored; 0: of none.
+    pub stored: u64,
+    /// That of the batch under way, the same until it is known to be stored. 0: it has none, and nothing is compared.
+    pub sent: u64,
+}
+
+impl Stamps {
+    /// Fails unless the store, whose last batch has the stamp `last`, got it from the segment.
+    ///
+    /// # Errors
+    /// [`StoreError::Doubled`].
+    pub fn check(&self, store: &str, last: u64) -> Result<(), StoreError> {
+        if [self.stored, self.sent].contains(&last) {
+            return Ok(());
+        }
+        Err(StoreError::Doubled(store.to_owned()))
+    }
 }
 
 /// What a [`Mark`] belongs to.
@@ -186,20 +211,42 @@ pub trait Store: Transfer + Send {
     /// [`StoreError`] when the database cannot be read, or holds something that is no catalogue.
     fn catalogue(&mut self) -> Result<Option<Catalogue>, StoreError>;
 
+    /// The epoch of the last claim or take-over; 0 before the first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn epoch(&mut self) -> Result<u64, StoreError>;
+
     /// Makes `segment` the owner, whoever was it before, raises the epoch by one, and creates the tables of
     /// `catalogue` that are not there. Tables in the store that are not in the catalogue are left alone.
     ///
     /// A table that was stored with latest history and now has full history starts its history with a copy of
     /// each row, which keeps its sequence 0.
     ///
+    /// With `seen` only while the epoch is that one: who looked at the owner before has looked at this one.
+    ///
     /// # Errors
+    /// [`StoreError::ClaimedMeanwhile`] when it is not;
     /// [`StoreError::SchemaDiffers`] when a table is there with other columns, or had full history and now has
     /// not; [`StoreError::EpochsSpent`]; any error of the database.
+    fn claim_after(
+        &mut self,
+        segment: &SegmentIdentity,
+        catalogue: &Catalogue,
+        seen: Option<u64>,
+    ) -> Result<Claim, StoreError>;
+
+    /// [`claim_after`](Store::claim_after) without a look at the owner.
+    ///
+    /// # Errors
+    /// The same.
     fn claim(
         &mut self,
         segment: &SegmentIdentity,
         catalogue: &Catalogue,
-    ) -> Result<Claim, StoreError>;
+    ) -> Result<Claim, StoreError> {
+        self.claim_after(segment, catalogue, None)
+    }
 
     /// Fences off whoever owns the store: raises the epoch by one and leaves the store without an owner, for the
     /// next claim. Nothing else is changed.
@@ -236,6 +283,12 @@ pub trait Store: Transfer + Send {
         sink: &mut dyn FnMut(Row) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError>;
 
+    /// The stamp of the last batch; 0: none since the last claim.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn stamp(&mut self) -> Result<u64, StoreError>;
+
     /// Writes a batch in one transaction, in which owner and epoch are checked, and raises the store's batch number.
     /// Rows that are there already are recognised and not written again.
     ///
@@ -248,7 +301,7 @@ pub trait Store: Transfer + Send {
     /// What is accepted is replaced, whatever its version.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`]; [`StoreError::RolledBack`]; [`StoreError::Conflict`] when a version is there with
+    /// [`StoreError::Fenced`]; [`StoreError::RolledBack`]; [`StoreError::Doubled`]; [`StoreError::Conflict`] when a version is there with
     /// another state; any error of the database. See the trait for what is then written.
     fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError>;
 

@@ -147,11 +147,14 @@ on_every_database! {
         the_owner_says_its_machine,
         a_take_over_fences_the_owner_off,
         batches_are_numbered,
-        a_store_that_was_rolled_back_is_refused;
+        a_store_that_was_rolled_back_is_refused,
+        a_copy_of_the_owner_is_refused,
+        a_claim_is_of_the_owner_that_was_looked_at;
     foreign:
         a_changed_row_stops_its_table_and_is_kept,
         every_kind_of_change_is_met,
         an_older_row_that_is_sound_is_met_too,
+        the_version_that_is_sent_with_another_state_is_met,
         the_other_tables_and_the_marks_go_on,
         what_is_accepted_is_replaced,
         what_was_changed_once_more_is_met_once_more,

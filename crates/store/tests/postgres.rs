@@ -3,6 +3,8 @@
 
 #[path = "postgres/fence.rs"]
 mod fence;
+#[path = "postgres/meanwhile.rs"]
+mod meanwhile;
 #[path = "postgres/refusals.rs"]
 mod refusals;
 #[path = "postgres/secrets.rs"]

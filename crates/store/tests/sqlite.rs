@@ -9,7 +9,7 @@ use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::{Row, WriterId};
 use commonhold_core::schema::Schema;
 use commonhold_store::{
-    Batch, Node, SegmentIdentity, StoreError, TableBatch, open, open_read_only,
+    Batch, Known, Node, SegmentIdentity, StoreError, TableBatch, open, open_read_only,
 };
 use rusqlite::Connection;
 
@@ -267,4 +267,20 @@ fn the_store_none_takes_everything() {
         assert_eq!((store.url(), store.store_id()), ("none".to_owned(), [0; 16]));
         assert!(store.audit().unwrap().ok());
     }
+}
+
+#[test]
+fn a_row_that_a_trigger_takes_away_is_not_reported() {
+    let (_folder, path, url) = folder();
+    let mut store = open(&url).unwrap();
+    store.claim(&segment(), &catalogue()).unwrap();
+    execute(&path, "CREATE TRIGGER none BEFORE INSERT ON t BEGIN SELECT RAISE(IGNORE); END");
+    let mut first = batch(&[row("a", 1, 1)]);
+    first.tables[0].known = vec![Known::NothingAfter(0)];
+    let error = store.append(&first).unwrap_err();
+    assert!(error.to_string().contains("trigger") && error.is_transient(), "{error}");
+    assert_eq!(store.row_count(0).unwrap().history, 0, "nothing of it is written");
+    execute(&path, "DROP TRIGGER none");
+    store.append(&first).unwrap();
+    assert_eq!(store.row_count(0).unwrap().current, 1);
 }

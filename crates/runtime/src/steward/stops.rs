@@ -7,8 +7,8 @@
 //! `overwrite` just says to the store that what was found may go. Both say *what* was found, so a row that was changed
 //! once more is met once more.
 //!
-//! A row that the store does not take for another reason (the history has its version with another state) stops its table
-//! in the same way, and nobody can decide about it but by mending the row.
+//! Rows that the store does not take for another reason (the history has a version with another state; a table was
+//! dropped, or has got a constraint) stop their table in the same way, and nobody can decide about it but by mending that.
 //!
 //! **Crash**: what is unsettled is known to this steward alone. The next one collects everything, meets the same changes
 //! (which are noted in the store once), and does the same again. So a found state may be adopted twice.
@@ -126,18 +126,18 @@ impl Stops {
         Ok(false)
     }
 
-    /// The store does not take the row of `key` in the table `name`, and would take everything else: false when there
+    /// The store does not take the rows of `keys` in the table `name`, and would take everything else: false when there
     /// is no such table.
     pub(super) fn halt(
         &mut self,
         space: &Space,
-        (name, key): (&str, &str),
+        (name, keys): (&str, &mut dyn Iterator<Item = String>),
         why: String,
     ) -> Result<bool, Error> {
         let Some((table, _)) = space.catalogue().find(name) else { return Ok(false) };
         let unsettled = self.0.entry(table).or_default();
         unsettled.tried = Some(Instant::now());
-        unsettled.keys.insert(key.to_owned());
+        unsettled.keys.extend(keys);
         self.stop(space, table, space.stop_of(table)?, why)?;
         Ok(true)
     }

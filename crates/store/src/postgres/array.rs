@@ -27,10 +27,6 @@ impl Array {
         types.iter().cloned().map(Self::new).collect()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// The bytes of its values.
     pub(super) fn bytes(&self) -> usize {
         self.values.len()

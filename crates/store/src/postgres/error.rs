@@ -71,9 +71,15 @@ fn of_server(path: &str, code: &str, why: String) -> StoreError {
         "25P03" | "57P01" | "57P02" | "57P05" => StoreError::Lost { path, why },
         "XX001" | "XX002" => StoreError::Corrupt { path, why },
         code if code.starts_with("08") => StoreError::Lost { path, why },
+        code if OF_CONTENT.iter().any(|class| code.starts_with(class)) => {
+            StoreError::Rejected { path, why }
+        }
         _ => StoreError::Database { path, why },
     }
 }
+
+/// Classes of what a table, its columns, constraints, policies or triggers do not take.
+const OF_CONTENT: [&str; 5] = ["22", "23", "42", "44", "P0"];
 
 #[cfg(test)]
 mod tests {

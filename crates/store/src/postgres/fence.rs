@@ -21,6 +21,9 @@ use super::meta::{LOCK, Meta, READ};
 use crate::error::StoreError;
 use crate::url::postgres::PostgresUrl;
 
+/// Begins a transaction in which every statement sees what was committed before it. The role or the database may have set
+/// another isolation: then what the last holder of the lock changed would not be seen.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// How long a holder of the lock may finish what it is at.
 const GRACE: Duration = Duration::from_secs(2);
 /// Ends the sessions that are in the way of process `$1`: those of this runtime in this database.
@@ -31,8 +34,9 @@ const END: &str = "SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_stat_activi
 /// What a transaction begins with.
 pub(super) struct Begun<'a> {
     pub(super) meta: Meta<'a>,
-    /// The rows that were asked for, none for none; an error says nothing before the owner is known.
-    pub(super) looked: Result<Vec<Vec<Row>>, StoreError>,
+    /// The rows that were asked for, none for none. The first error is the cause of those behind it, and says nothing
+    /// before the owner is known.
+    pub(super) looked: Vec<Result<Vec<Row>, StoreError>>,
 }
 
 /// The rows of some keys.
@@ -56,7 +60,7 @@ pub(super) fn begin<'a>(
         let begin = async {
             tokio::try_join!(
                 biased;
-                client.batch_execute("BEGIN"),
+                client.batch_execute(BEGIN),
                 client.query(&lock, &[]),
                 client.query(&read, with)
             )
@@ -68,7 +72,8 @@ pub(super) fn begin<'a>(
     check_identity(conn, store_id, &lock)?;
     let meta = Meta::new(conn);
     meta.learn(keys, &read)?;
-    Ok(Begun { meta, looked: looked.map_err(|e| of(conn.path(), &e)) })
+    let looked = looked.into_iter().map(|rows| rows.map_err(|e| of(conn.path(), &e))).collect();
+    Ok(Begun { meta, looked })
 }
 
 /// Begins a transaction and takes the lock, also from a steward that was stopped while he had it.
@@ -77,7 +82,7 @@ pub(super) fn begin_by_force<'a>(
     url: &PostgresUrl,
     store_id: &str,
 ) -> Result<Meta<'a>, StoreError> {
-    conn.execute("BEGIN")?;
+    conn.execute(BEGIN)?;
     let lock = conn.statement(LOCK)?;
     let rows = conn.block(async {
         let taken = conn.client().query(&lock, &[]);

@@ -22,17 +22,19 @@ pub(super) struct Plan {
     pub(super) history_types: Vec<Type>,
     /// Upserts rows of T, given as an array a column, unless they are older than what is there.
     pub(super) upsert: String,
+    /// Inserts rows into T, given as an array a column, where none of their key is.
+    pub(super) insert: String,
     /// Deletes rows of T by key unless they are newer than the deletion.
     pub(super) delete: String,
     /// Deletes rows of T by key, whatever their version.
     pub(super) remove: String,
-    /// Appends rows of `T_history`, given as an array a column; fails when a version is there.
+    /// Appends rows of `T_history`, given as an array a column, unless that version is there.
     pub(super) insert_history: String,
     /// Which of some versions `T_history` has, with their hashes.
     pub(super) select_hashes: String,
     /// All rows of T by key.
     pub(super) select: String,
-    /// The rows of T of some keys.
+    /// The rows of T of some keys; nobody else changes them before the transaction ends.
     pub(super) select_some: String,
     /// All rows of `T_history`; a condition and an order are to be appended.
     pub(super) select_history: String,
@@ -90,6 +92,10 @@ impl Plan {
                  SET {sets} WHERE excluded.\"_version\" > \"{name}\".\"_version\"",
                 unnest(&current)
             ),
+            insert: format!(
+                "INSERT INTO \"{name}\"({some}) SELECT * FROM {} ON CONFLICT(\"key\") DO NOTHING",
+                unnest(&current)
+            ),
             delete: format!(
                 "DELETE FROM \"{name}\" t USING {pairs} WHERE t.\"key\" = u.k AND t.\"_version\" < u.v"
             ),
@@ -97,7 +103,8 @@ impl Plan {
                 "DELETE FROM \"{name}\" USING UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k"
             ),
             insert_history: format!(
-                "INSERT INTO \"{name}_history\"({all}) SELECT * FROM {}",
+                "INSERT INTO \"{name}_history\"({all}) SELECT * FROM {} \
+                 ON CONFLICT(\"key\", \"_version\") DO NOTHING",
                 unnest(&history)
             ),
             select_hashes: format!(
@@ -106,7 +113,8 @@ impl Plan {
             ),
             select: format!("SELECT {some} FROM \"{name}\" ORDER BY \"key\""),
             select_some: format!(
-                "SELECT {some} FROM \"{name}\", UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k"
+                "SELECT {some} FROM \"{name}\", UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k \
+                 FOR UPDATE OF \"{name}\""
             ),
             select_history: format!("SELECT {all} FROM \"{name}_history\""),
         }

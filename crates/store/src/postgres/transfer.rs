@@ -41,7 +41,7 @@ impl Transfer for PostgresStore {
             take(conn, &meta, importer, &summary.catalogue, &plans, epoch)?;
             meta.flush()?;
             let counts = rows::begin(&meta, path, &tables(&views), from)?;
-            commit(conn, &meta)?;
+            commit(conn, &meta, None)?;
             drop(views);
             *attached = Some(Attached { uuid: importer.uuid, epoch, plans });
             Ok(counts)
@@ -56,7 +56,7 @@ impl Transfer for PostgresStore {
             let meta = fence::begin(conn, &store_id, Vec::new(), &[])?.meta;
             meta::check_owner(&meta, path, attached.uuid, attached.epoch)?;
             rows::end(&meta, path)?;
-            commit(conn, &meta)
+            commit(conn, &meta, None)
         })
     }
 }

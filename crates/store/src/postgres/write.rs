@@ -1,16 +1,19 @@
 //! Writing the rows of one table within a transaction, few statements for however many rows.
 //!
-//! With full history the rows are inserted into `T_history` as if it had none of them. Where it had one, which comes of
-//! an earlier try whose outcome was unknown, the transaction fails, and the next asks first ([`TableWriter::known`]): a
-//! version that is there takes no position and no link, and its key's row of T is left alone, because it was written in
-//! the same transaction as that version. T gets one upsert or delete a key, whatever the number of versions: the last.
+//! With full history the rows are first offered to `T_history` as if it had none of them. Where it had one, which comes of
+//! an earlier try whose outcome was unknown, the transaction is begun anew and asks first ([`TableWriter::known`]): a
+//! version that is there takes no position and no link. Then T gets one statement a key, whatever the number of versions:
+//! for the last, by what the comparison found there.
+//!
+//! **What is counted**: the rows that were compared are locked, so each statement must change exactly those. Where it
+//! changes fewer, somebody inserted a row behind the comparison, or a trigger or rule of somebody's takes rows away: the
+//! transaction is begun anew, and fails the second time. Nothing is stored that the database did not say it wrote.
 
 use std::collections::{HashMap, HashSet};
 
 use commonhold_core::row::Row;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::Statement;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Statement};
 
 use super::array::Array;
 use super::connection::{Connection, in_order};
@@ -21,11 +24,70 @@ use crate::chain::{Columns, hex, write_hex};
 use crate::decode::Sql;
 use crate::encode::{bad_row, encode};
 use crate::error::StoreError;
-use crate::foreign::KeyRows;
+use crate::foreign::{KeyRows, Step, There, step};
 use crate::store::TableBatch;
 
 /// About the most bytes of rows that go into one statement.
 const STATEMENT_BYTES: usize = 16 << 20;
+
+/// How the writing of a table ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// All is written.
+    All,
+    /// Some rows were there, or were not, and the transaction must begin anew with a look at them.
+    SomeKnown,
+}
+
+/// A statement with its arrays.
+struct Run {
+    sql: String,
+    arrays: Vec<Array>,
+    /// How many rows it must change at least.
+    wanted: u64,
+}
+
+/// What becomes statements, so many bytes each.
+struct Filling<'a> {
+    sql: &'a str,
+    types: &'a [Type],
+    /// Whether each row must be changed.
+    counted: bool,
+    arrays: Vec<Array>,
+    rows: u64,
+}
+
+impl<'a> Filling<'a> {
+    fn new(sql: &'a str, types: &'a [Type], counted: bool) -> Self {
+        Self { sql, types, counted, arrays: Array::all(types), rows: 0 }
+    }
+
+    /// After each row.
+    fn filled(&mut self, runs: &mut Vec<Run>) {
+        self.rows += 1;
+        if self.arrays.iter().map(Array::bytes).sum::<usize>() >= STATEMENT_BYTES {
+            self.close(runs);
+        }
+    }
+
+    fn close(&mut self, runs: &mut Vec<Run>) {
+        if self.rows > 0 {
+            let arrays = std::mem::replace(&mut self.arrays, Array::all(self.types));
+            let wanted = if self.counted { self.rows } else { 0 };
+            runs.push(Run { sql: self.sql.to_owned(), arrays, wanted });
+            self.rows = 0;
+        }
+    }
+}
+
+/// How far the head of a chain is to be moved.
+struct Moved {
+    from: Head,
+    to: Head,
+}
+
+/// The columns of what is deleted: key and version.
+const PAIR: [Type; 2] = [Type::TEXT, Type::INT8];
 
 /// A writer of one table within a transaction.
 pub(super) struct TableWriter<'a> {
@@ -34,39 +96,10 @@ pub(super) struct TableWriter<'a> {
     pub(super) plan: &'a Plan,
 }
 
-/// Statements with their arrays, to be run one after the other.
-pub(super) type Statements = Vec<(Statement, Vec<Array>)>;
-
 /// Appends the next cell of a row.
 fn push<'c>(cells: &mut impl Iterator<Item = &'c mut Array>, value: Sql<'_>) {
     if let Some(cell) = cells.next() {
         cell.push(value);
-    }
-}
-
-/// How the writing of rows ended.
-#[derive(Debug)]
-pub(super) enum Written {
-    /// All is written.
-    All,
-    /// Something was there already, a version it seems: the transaction is to be rolled back.
-    SomeKnown(Error),
-}
-
-/// Runs a statement, unless its arrays are empty.
-async fn run(client: &Client, (statement, arrays): &(Statement, Vec<Array>)) -> Result<(), Error> {
-    match arrays.first() {
-        Some(first) if !first.is_empty() => client.execute_raw(statement, arrays).await.map(drop),
-        _ => Ok(()),
-    }
-}
-
-/// Runs statements whose arrays are not empty, each sent before the one before it has its answer.
-pub(super) async fn send(client: &Client, statements: &Statements) -> Result<Written, Error> {
-    match in_order(statements.iter().map(|statement| run(client, statement))).await {
-        Ok(_) => Ok(Written::All),
-        Err(e) if e.code() == Some(&SqlState::UNIQUE_VIOLATION) => Ok(Written::SomeKnown(e)),
-        Err(e) => Err(e),
     }
 }
 
@@ -75,30 +108,44 @@ impl TableWriter<'_> {
         self.conn.path()
     }
 
-    /// Adds what writes one table's part of a batch, which has `keys`; `look` says whether to ask first which versions are
-    /// there.
+    /// Writes one table's part of a batch, which has `keys`; `look` says whether to ask first which versions are there.
     pub(super) fn write(
         &self,
         batch: &TableBatch,
         keys: &[KeyRows<'_>],
         look: bool,
-        statements: &mut Statements,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Written, StoreError> {
         let accepted: HashSet<&str> = batch.accepted.iter().map(|a| a.key.as_str()).collect();
-        let replaced = |key: &str| accepted.contains(key);
-        let mut removed = Array::new(Type::TEXT);
-        for key in keys.iter().filter(|k| replaced(k.key)) {
-            removed.push(Sql::Text(key.key.as_bytes()));
-        }
-        statements.push((self.conn.statement(&self.plan.remove)?, vec![removed]));
+        let mut runs = Vec::new();
+        let replaced = keys.iter().filter(|k| accepted.contains(k.key));
+        self.remove(replaced.filter(|k| k.there != There::Nothing), &mut runs);
         let there = if look && self.plan.full { self.known(&batch.rows)? } else { HashSet::new() };
+        let mut head = None;
         if self.plan.full {
             let rows = batch.rows.iter().enumerate().filter(|(i, _)| !there.contains(i));
-            self.history(rows.map(|(_, row)| row), statements)?;
+            head = Some(self.history(rows.map(|(_, row)| row), &mut runs)?);
         }
-        let last = keys.iter().filter(|k| !there.contains(&k.last) || replaced(k.key));
-        self.current(last.filter_map(|k| batch.rows.get(k.last)), statements)?;
-        self.raise_floor(batch.floor)
+        let last = keys.iter().filter_map(|key| {
+            let (row, new) = (batch.rows.get(key.last)?, !there.contains(&key.last));
+            step(key, row, new, accepted.contains(key.key)).map(|step| (step, row))
+        });
+        self.current(last, &mut runs)?;
+        if self.send(&runs)? == Written::SomeKnown {
+            return Ok(Written::SomeKnown);
+        }
+        head.map_or(Ok(()), |head| self.move_head(&head))?;
+        self.raise_floor(batch.floor)?;
+        Ok(Written::All)
+    }
+
+    /// Adds what makes room for what replaces foreign changes.
+    fn remove<'k>(&self, keys: impl Iterator<Item = &'k KeyRows<'k>>, runs: &mut Vec<Run>) {
+        let mut removed = Filling::new(&self.plan.remove, &PAIR[..1], true);
+        for key in keys {
+            push(&mut removed.arrays.iter_mut(), Sql::Text(key.key.as_bytes()));
+            removed.filled(runs);
+        }
+        removed.close(runs);
     }
 
     /// Which of `rows`, by position, `T_history` has already; fails when one has another state.
@@ -135,33 +182,44 @@ impl TableWriter<'_> {
         Ok(known)
     }
 
-    /// Appends to `T_history`, which has none of `rows`.
+    /// Appends to `T_history`, which should have none of `rows`.
     pub(super) fn append_history<'r>(
         &self,
         rows: impl Iterator<Item = &'r Row>,
     ) -> Result<Written, StoreError> {
-        let mut statements = Statements::new();
-        self.history(rows, &mut statements)?;
-        self.conn.wait(send(self.conn.client(), &statements))
+        let mut runs = Vec::new();
+        let head = self.history(rows, &mut runs)?;
+        if self.send(&runs)? == Written::SomeKnown {
+            return Ok(Written::SomeKnown);
+        }
+        self.move_head(&head).map(|()| Written::All)
+    }
+
+    /// Moves the chain's head.
+    fn move_head(&self, moved: &Moved) -> Result<(), StoreError> {
+        let (plan, Moved { from, to }) = (self.plan, moved);
+        if to == from {
+            return Ok(());
+        }
+        meta::set_head(self.meta, self.path(), &plan.count_key, &plan.link_key, to)
     }
 
     /// Chains `rows` to the history's head, and adds what appends them.
     fn history<'r>(
         &self,
         rows: impl Iterator<Item = &'r Row>,
-        statements: &mut Statements,
-    ) -> Result<(), StoreError> {
+        runs: &mut Vec<Run>,
+    ) -> Result<Moved, StoreError> {
         let plan = self.plan;
         let before = meta::head(self.meta, self.path(), &plan.count_key, &plan.link_key)?
             .unwrap_or_default();
         let mut head = before;
-        let insert = self.conn.statement(&plan.insert_history)?;
-        let mut arrays = Array::all(&plan.history_types);
+        let mut filling = Filling::new(&plan.insert_history, &plan.history_types, true);
         let (mut columns, mut text) = (Columns::default(), String::new());
         for row in rows {
             let position = head.count + 1;
             columns.clear();
-            let mut cells = arrays.iter_mut();
+            let mut cells = filling.arrays.iter_mut();
             let mut put = |value: Sql<'_>| {
                 columns.value(value);
                 push(&mut cells, value);
@@ -174,53 +232,64 @@ impl TableWriter<'_> {
             write_hex(&mut text, &link);
             push(&mut cells, Sql::Text(text.as_bytes()));
             head = Head { count: position, link };
-            if arrays.iter().map(Array::bytes).sum::<usize>() >= STATEMENT_BYTES {
-                let full = std::mem::replace(&mut arrays, Array::all(&plan.history_types));
-                statements.push((insert.clone(), full));
-            }
+            filling.filled(runs);
         }
-        statements.push((insert, arrays));
-        if head != before {
-            meta::set_head(self.meta, self.path(), &plan.count_key, &plan.link_key, &head)?;
-        }
-        Ok(())
+        filling.close(runs);
+        Ok(Moved { from: before, to: head })
     }
 
-    /// Adds what brings T to `rows`, the last one of each key.
+    /// Adds what brings T to the last row of each key.
     fn current<'r>(
         &self,
-        rows: impl Iterator<Item = &'r Row>,
-        statements: &mut Statements,
+        steps: impl Iterator<Item = (Step, &'r Row)>,
+        runs: &mut Vec<Run>,
     ) -> Result<(), StoreError> {
         let plan = self.plan;
-        let upsert = self.conn.statement(&plan.upsert)?;
-        let mut deletions = Array::all(&[Type::TEXT, Type::INT8]);
-        let mut arrays = Array::all(&plan.types);
+        let rows = |sql, counted| Filling::new(sql, &plan.types, counted);
+        let mut insert = rows(&plan.insert, true);
+        let (mut replace, mut bring) = (rows(&plan.upsert, true), rows(&plan.upsert, false));
+        let deletions = |counted| Filling::new(&plan.delete, &PAIR, counted);
+        let (mut delete, mut end) = (deletions(true), deletions(false));
         let mut text = String::new();
-        for row in rows {
+        for (step, row) in steps {
+            let filling = match step {
+                Step::Insert => &mut insert,
+                Step::Replace => &mut replace,
+                Step::Delete => &mut delete,
+                Step::Bring if row.deleted => &mut end,
+                Step::Bring => &mut bring,
+            };
+            let mut cells = filling.arrays.iter_mut();
             if row.deleted {
                 if i64::try_from(row.version).is_err() {
                     return Err(bad_row(&plan.spec, row, "its version is 2^63 or more"));
                 }
-                if let [keys, versions] = deletions.as_mut_slice() {
-                    keys.push(Sql::Text(row.key.as_bytes()));
-                    versions.push(Sql::Integer(row.version.cast_signed()));
-                }
-                continue;
+                push(&mut cells, Sql::Text(row.key.as_bytes()));
+                push(&mut cells, Sql::Integer(row.version.cast_signed()));
+            } else {
+                encode(row, &plan.spec, &mut text, &mut |value| {
+                    push(&mut cells, value);
+                    Ok(())
+                })?;
             }
-            let mut cells = arrays.iter_mut();
-            encode(row, &plan.spec, &mut text, &mut |value| {
-                push(&mut cells, value);
-                Ok(())
-            })?;
-            if arrays.iter().map(Array::bytes).sum::<usize>() >= STATEMENT_BYTES {
-                let full = std::mem::replace(&mut arrays, Array::all(&plan.types));
-                statements.push((upsert.clone(), full));
-            }
+            filling.filled(runs);
         }
-        statements.push((upsert, arrays));
-        statements.push((self.conn.statement(&plan.delete)?, deletions));
+        [insert, replace, bring, delete, end].iter_mut().for_each(|filling| filling.close(runs));
         Ok(())
+    }
+
+    /// Runs the statements, each sent before the one before it has its answer.
+    fn send(&self, runs: &[Run]) -> Result<Written, StoreError> {
+        let statements: Vec<Statement> =
+            runs.iter().map(|run| self.conn.statement(&run.sql)).collect::<Result<_, _>>()?;
+        let client = self.conn.client();
+        let changed = self.conn.wait(async {
+            let each = statements.iter().zip(runs);
+            let each = each.map(|(statement, run)| client.execute_raw(statement, &run.arrays));
+            in_order(each).await.into_iter().collect::<Result<Vec<_>, _>>()
+        })?;
+        let all = changed.iter().zip(runs).all(|(changed, run)| *changed >= run.wanted);
+        Ok(if all { Written::All } else { Written::SomeKnown })
     }
 
     fn raise_floor(&self, floor: u64) -> Result<(), StoreError> {

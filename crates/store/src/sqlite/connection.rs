@@ -187,6 +187,10 @@ pub(super) fn of(path: &str, error: rusqlite::Error) -> StoreError {
             StoreError::CannotOpen { path, why }
         }
         Some(ErrorCode::DatabaseCorrupt) => StoreError::Corrupt { path, why },
+        // A missing table or column is an unknown error to SQLite.
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::Unknown) => {
+            StoreError::Rejected { path, why }
+        }
         _ => StoreError::Database { path, why },
     }
 }

@@ -1,9 +1,9 @@
 //! Writing the rows of one table within a transaction.
 //!
 //! With full history each row is first offered to `T_history`. A version that is there already is recognised by
-//! the primary key: it takes no position and no link, and its key's row of T is left alone, because it was
-//! written in the same transaction as that version. Only what is new moves the chain. Then T gets one upsert or
-//! delete a key, whatever the number of versions: the last.
+//! the primary key: it takes no position and no link. Only what is new moves the chain. Then T gets one statement a
+//! key, whatever the number of versions: for the last, by what the comparison found there. A statement that does not
+//! change the row that it must, which takes a trigger of somebody's, is an error.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::chain::{Columns, write_hex};
 use crate::decode::Sql;
 use crate::encode::{bad_row, encode};
 use crate::error::StoreError;
-use crate::foreign::KeyRows;
+use crate::foreign::{KeyRows, Step, step};
 use crate::sqlite::connection::of;
 use crate::sqlite::meta::{self, Head};
 use crate::sqlite::plan::Plan;
@@ -75,8 +75,11 @@ impl TableWriter<'_> {
         self.remove(keys.iter().map(|k| k.key).filter(|key| replaced(key)))?;
         let new = if self.plan.full { Some(self.append_history(&batch.rows)?) } else { None };
         let is_new = |i: usize| new.as_ref().is_none_or(|n| n.get(i).copied().unwrap_or(true));
-        let last = keys.iter().filter(|k| is_new(k.last) || replaced(k.key));
-        self.write_current(last.filter_map(|k| batch.rows.get(k.last)))?;
+        let last = keys.iter().filter_map(|key| {
+            let row = batch.rows.get(key.last)?;
+            step(key, row, is_new(key.last), replaced(key.key)).map(|step| (step, row))
+        });
+        self.write_current(last)?;
         self.raise_floor(batch.floor)
     }
 
@@ -152,16 +155,23 @@ impl TableWriter<'_> {
     }
 
     /// Brings T to `rows`, the last one of each key. They come in the order of the keys, so that neighbours share pages.
-    fn write_current<'r>(&mut self, rows: impl Iterator<Item = &'r Row>) -> Result<(), StoreError> {
+    fn write_current<'r>(
+        &mut self,
+        steps: impl Iterator<Item = (Step, &'r Row)>,
+    ) -> Result<(), StoreError> {
         let fail = |e| of(self.path, e);
         let mut upsert = self.conn.prepare_cached(&self.plan.upsert).map_err(fail)?;
         let mut delete = self.conn.prepare_cached(&self.plan.delete).map_err(fail)?;
-        for row in rows {
-            if row.deleted {
-                delete.execute(params![row.key, row.version.cast_signed()]).map_err(fail)?;
+        for (step, row) in steps {
+            let changed = if row.deleted {
+                delete.execute(params![row.key, row.version.cast_signed()]).map_err(fail)?
             } else {
                 self.bind_row(&mut upsert, row)?;
-                upsert.raw_execute().map_err(fail)?;
+                upsert.raw_execute().map_err(fail)?
+            };
+            if changed == 0 && step != Step::Bring {
+                let why = format!("key {:?} is not written; has it a trigger?", row.key);
+                return Err(StoreError::Rejected { path: self.path.to_owned(), why });
             }
         }
         Ok(())

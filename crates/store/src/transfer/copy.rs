@@ -257,7 +257,7 @@ impl Copier<'_> {
         let tables =
             floors.map(|(table, t)| TableBatch { table, floor: t.floor, ..TableBatch::default() });
         let (tables, marks) = (tables.collect(), summary.marks.clone());
-        self.target.append(&Batch { tables, marks, seen: 0 }).map(|_| ())
+        self.target.append(&Batch { tables, marks, ..Batch::default() }).map(|_| ())
     }
 
     fn is_full(&self, table: usize) -> bool {

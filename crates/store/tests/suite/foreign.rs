@@ -140,6 +140,24 @@ pub(crate) fn an_older_row_that_is_sound_is_met_too<B: Backend>() {
     assert_eq!(store.append(&knowing(&next)).unwrap().foreign, Vec::new());
 }
 
+/// What a copy of the segment stored under the very version is no earlier try.
+pub(crate) fn the_version_that_is_sent_with_another_state_is_met<B: Backend>() {
+    for history in [History::Full, History::Latest] {
+        let backend = B::new();
+        let fields = ["balance:i64", "name:text(20)"];
+        let catalogue = catalogue(vec![table("accounts", &fields, history)]);
+        let mut store = backend.open();
+        store.claim(&segment(1), &catalogue).unwrap();
+        let mut writer = Writer::new(&catalogue, 1);
+        let values = [1, 2].map(|n| [Value::I64(n), Value::Text("x".to_owned())]);
+        let [theirs, ours] = values.map(|values| writer.commit("a", 2, Some(&values)));
+        store.append(&knowing(&[(writer.account("a", 1), Known::Nothing)])).unwrap();
+        store.append(&batch(&[theirs])).unwrap();
+        let change = only(store.append(&knowing(&[(ours, Known::Version(1))])).unwrap());
+        assert_eq!(change.why, "version 2 is there, version 1 was stored");
+    }
+}
+
 pub(crate) fn the_other_tables_and_the_marks_go_on<B: Backend>() {
     let backend = B::new();
     let tables = ["accounts", "others"].map(|name| table(name, &["n:i64"], History::Full));
@@ -162,7 +180,7 @@ pub(crate) fn the_other_tables_and_the_marks_go_on<B: Backend>() {
         let [first, second] = rows;
         let tables = vec![part(0, first), part(1, second)];
         let marks = vec![mark(MarkKind::Counter, "n", version as i64)];
-        store.append(&Batch { tables, marks, seen: 0 }).unwrap()
+        store.append(&Batch { tables, marks, ..Batch::default() }).unwrap()
     };
     assert_eq!(send(1, Known::Nothing).foreign, Vec::new());
     backend.execute("UPDATE accounts SET n = 6");

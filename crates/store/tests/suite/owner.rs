@@ -1,8 +1,8 @@
 //! Whose a store is: nodes, take-overs, batch numbers.
 
-use commonhold_store::{Batch, Node, StoreError};
+use commonhold_store::{Batch, Node, Stamps, StoreError};
 
-use super::{Backend, accounts, assert_sound, batch, claimed, segment};
+use super::{Backend, Writer, accounts, assert_sound, batch, claimed, segment};
 
 pub(crate) fn the_owner_says_its_machine<B: Backend>() {
     let backend = B::new();
@@ -87,4 +87,58 @@ pub(crate) fn a_store_that_was_rolled_back_is_refused<B: Backend>() {
     backend.execute("UPDATE commonhold_meta SET value = '3' WHERE key = 'batch'");
     assert_eq!(store.append(&next).unwrap().batch, 4);
     assert_sound(&backend);
+}
+
+pub(crate) fn a_copy_of_the_owner_is_refused<B: Backend>() {
+    let backend = B::new();
+    let (mut store, _, mut writer) = claimed(&backend);
+    let mut copy = backend.open();
+    copy.join([1; 16], 1, 0, &accounts()).unwrap();
+    let theirs = Writer::new(&accounts(), 2).account("a", 2);
+    let mut stamped = |version, stored, sent| {
+        let stamps = Stamps { stored, sent };
+        Batch { stamps, ..batch(&[writer.account("a", version)]) }
+    };
+    assert_eq!(store.stamp(), Ok(0));
+    assert_eq!(store.append(&stamped(1, 0, 11)).unwrap().batch, 1);
+    let second = stamped(2, 11, 12);
+    for _ in 0..2 {
+        // Sent again when its outcome was unknown.
+        assert!(store.append(&second).unwrap().written);
+        assert_eq!(store.stamp(), Ok(12));
+    }
+    // It knows the same uuid and epoch, and what was stored when it was made.
+    for (stored, sent) in [(0, 13), (11, 13)] {
+        let other =
+            Batch { stamps: Stamps { stored, sent }, ..batch(std::slice::from_ref(&theirs)) };
+        let error = copy.append(&other).unwrap_err();
+        assert!(matches!(error, StoreError::Doubled(_)), "{error}");
+        assert!(error.is_final() && !error.is_transient());
+        assert!(error.to_string().contains("a copy of it"), "{error}");
+        assert!(Stamps { stored, sent }.check("here", copy.stamp().unwrap()).is_err());
+    }
+    assert_eq!(store.row_count(0).unwrap().history, 2, "nothing of it was written");
+    assert_eq!(store.append(&stamped(3, 12, 14)).unwrap().batch, 4);
+    let mut new = backend.open();
+    new.claim(&segment(2), &accounts()).unwrap();
+    assert_eq!(new.stamp(), Ok(0), "of the segment before");
+    assert_sound(&backend);
+}
+
+pub(crate) fn a_claim_is_of_the_owner_that_was_looked_at<B: Backend>() {
+    let backend = B::new();
+    let [mut first, mut second] = [backend.open(), backend.open()];
+    let seen = [first.epoch().unwrap(), second.epoch().unwrap()].map(Some);
+    assert_eq!((seen[0], first.owner()), (Some(0), Ok(None)));
+    assert_eq!(first.claim_after(&segment(1), &accounts(), seen[0]).unwrap().epoch, 1);
+    let error = second.claim_after(&segment(2), &accounts(), seen[1]).unwrap_err();
+    assert!(matches!(error, StoreError::ClaimedMeanwhile(_)), "{error}");
+    assert_eq!(second.owner().unwrap().unwrap().uuid, [1; 16], "it is still the first one's");
+    // A take-over is seen too.
+    let seen = second.epoch().unwrap();
+    backend.open().take_over().unwrap();
+    let error = second.claim_after(&segment(2), &accounts(), Some(seen)).unwrap_err();
+    assert!(matches!(error, StoreError::ClaimedMeanwhile(_)), "{error}");
+    let claim = second.claim_after(&segment(2), &accounts(), Some(2)).unwrap();
+    assert_eq!(claim.epoch, 3);
 }

@@ -178,7 +178,7 @@ pub(crate) fn a_batch_is_written_whole_or_not_at_all<B: Backend>() {
     let both = |second: &Row| Batch {
         tables: vec![part(0, &good), part(1, second)],
         marks: vec![mark(MarkKind::Ids, "n", 7), mark(MarkKind::Counter, "n", 7)],
-        seen: 0,
+        ..Batch::default()
     };
     let error = store.append(&both(&bad)).unwrap_err();
     assert!(matches!(error, StoreError::BadRow { .. }), "{error}");

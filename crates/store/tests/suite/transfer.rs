@@ -49,7 +49,7 @@ fn source(store: &mut dyn Store) -> Claim {
         TableBatch { table: 1, rows: current.to_vec(), ..TableBatch::default() },
     ];
     let marks = vec![mark(MarkKind::Counter, "orders", -4), mark(MarkKind::Ids, "nodes", 4096)];
-    store.append(&Batch { tables, marks, seen: 0 }).unwrap();
+    store.append(&Batch { tables, marks, ..Batch::default() }).unwrap();
     claim
 }
 
