@@ -5,6 +5,10 @@
 //! `COMMONHOLD_OUTAGES` is how often the server is killed and stopped; if it does not say, killed 50 times.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+#[path = "outages/failover.rs"]
+mod failover;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use commonhold::{Error, Runtime, Table};
@@ -29,6 +33,10 @@ struct Place {
     server: Server,
 }
 
+fn server() -> Server {
+    Server::with(Options { tcp: true, ..Options::default() })
+}
+
 fn candidate(stage: &Stage) -> Process {
     let mut process = stage.role("candidate", &[]);
     process.hear("ready");
@@ -43,17 +51,16 @@ fn rounds(else_so_many: u64) -> u64 {
 impl Place {
     /// With two processes that commit and one that is the steward.
     fn new(random: &mut Random) -> Self {
-        Self::reached(random, false)
+        Self::reached(random, server(), None)
     }
 
-    /// The same; with `both`, the url names another host behind the first.
-    fn reached(random: &mut Random, both: bool) -> Self {
-        let server = Server::with(Options { tcp: true, ..Options::default() });
-        let (proxy, other) = (Proxy::start(server.address()), Proxy::start(server.address()));
-        let hosts = if both {
-            format!("{},{}", proxy.address(), other.address())
-        } else {
-            proxy.address().to_string()
+    /// The same on this server; the url names it, and behind it the `second` host.
+    fn reached(random: &mut Random, server: Server, second: Option<SocketAddr>) -> Self {
+        let proxy = Proxy::start(server.address());
+        let other = Proxy::start(second.unwrap_or(server.address()));
+        let hosts = match second {
+            Some(_) => format!("{},{}", proxy.address(), other.address()),
+            None => proxy.address().to_string(),
         };
         let stage = stage!();
         let password = stage.path("password");
@@ -213,7 +220,9 @@ fn connections_that_are_dropped_and_refused_lose_nothing() {
 #[test]
 fn the_next_host_is_asked_when_one_fails() {
     let mut random = Random::from_environment();
-    let mut place = Place::reached(&mut random, true);
+    let server = server();
+    let address = server.address();
+    let mut place = Place::reached(&mut random, server, Some(address));
     assert_eq!(place.other.connections(), 0);
     // One that refuses, and one that takes connections and says nothing.
     place.proxy.refuse();

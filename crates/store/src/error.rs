@@ -40,6 +40,18 @@ pub enum StoreError {
     /// A database that no segment ever used.
     #[error("{0}: not a commonhold store, it has no table commonhold_meta; check the url")]
     NotAStore(String),
+    /// A later program made the store.
+    #[error(
+        "{path}: the store has format {format}, and this program knows {known} at most; use a later version of commonhold"
+    )]
+    Newer {
+        /// The database.
+        path: String,
+        /// Its format.
+        format: u64,
+        /// The latest that is known.
+        known: u64,
+    },
     /// The database file is damaged, or what stands in its meta table makes no sense.
     #[error("{path}: the database is damaged: {why}; restore it from a backup")]
     Corrupt {

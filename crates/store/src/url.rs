@@ -5,7 +5,8 @@ pub(crate) mod postgres;
 
 use std::path::{Path, PathBuf};
 
-use self::postgres::{PostgresUrl, redact};
+use self::postgres::PostgresUrl;
+pub use self::postgres::redact;
 use crate::error::StoreError;
 
 /// How often SQLite syncs its log.
@@ -162,6 +163,17 @@ mod tests {
             ("postgres://u:secret@h/d?schema=", "schema"),
             ("postgres://u:secret@h/d?sslrootcert=/x", "verify-full"),
             ("postgres://u:secret@h/d?statement_timeout=5", "100 to"),
+            ("postgres://u:secret@h/d?passwd=secret", "`passwd`"),
+            ("postgres://u@h/d?port=0&passwd=secret", "one number"),
+            ("postgre://u:secret@h/d", "unknown scheme"),
+            ("POSTGRES://u:secret@h/d", "unknown scheme"),
+            ("postgres:u:secret@h/d", "unknown scheme"),
+            ("postgres://u:secret@h:0/d", "from 1 to 65535"),
+            ("postgres://u:secret@h:+1/d", "from 1 to 65535"),
+            ("postgres://u:secret@::1/d", "brackets"),
+            ("postgres://u:secret@[::1/d", "without ]"),
+            ("postgres://u:secret@[::1]5/d", "a colon"),
+            ("postgres://u:%+fsecret@h/d", "hexadecimal"),
         ] {
             let error = normalise(url).unwrap_err().to_string();
             assert!(error.contains(want), "{url}: {error}");

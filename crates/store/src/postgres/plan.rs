@@ -161,11 +161,11 @@ impl Plan {
 }
 
 /// A table as it must be.
-struct Table {
-    name: String,
-    columns: Vec<Column>,
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) columns: Vec<Column>,
     /// The columns of its primary key.
-    key: &'static str,
+    pub(super) key: &'static str,
 }
 
 /// The columns of a table in their order; keys must be in the order of their bytes.
@@ -180,7 +180,7 @@ const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, a.atttypm
 
 impl Table {
     /// Whether it is there; an error when it is with other columns or another primary key.
-    fn is_there(&self, conn: &Connection) -> Result<bool, StoreError> {
+    pub(super) fn is_there(&self, conn: &Connection) -> Result<bool, StoreError> {
         let mut rows: Vec<(String, String, Option<i32>)> = Vec::new();
         for row in conn.rows(COLUMNS, &[&self.name])? {
             let column = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
