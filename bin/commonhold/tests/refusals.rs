@@ -69,6 +69,19 @@ fn no_message_shows_a_password() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_made_anew_is_not_removed() {
+    let world = World::with_counters();
+    world.ok(&["set", "counters", "a", "n=5"]);
+    std::fs::rename(world.path("store.db"), world.path("aside")).unwrap();
+    let more = ["create", "more", "--field", "n:i64"];
+    world.fails(&more, 1, "no such file");
+    assert_eq!(world.ok(&["get", "counters", "a", "n"]), "5\n");
+    std::fs::rename(world.path("aside"), world.path("store.db")).unwrap();
+    world.ok(&more);
+    assert_eq!(world.ok(&["get", "counters", "a", "n"]), "5\n");
+}
+
+#[test]
 fn what_the_segment_refuses_is_a_failure() {
     let world = World::with_counters();
     world.ok(&["set", "counters", "a", "n=5", "name=before"]);

@@ -9,6 +9,9 @@ use self::postgres::PostgresUrl;
 pub use self::postgres::redact;
 use crate::error::StoreError;
 
+/// The longest normal form: what the header of a segment holds.
+const BYTES_MAX: usize = 1024;
+
 /// How often SQLite syncs its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Synchronous {
@@ -45,6 +48,15 @@ pub fn normalise(url: &str) -> Result<String, StoreError> {
 
 impl Url {
     pub(crate) fn parse(url: &str) -> Result<Self, StoreError> {
+        let parsed = Self::parse_any(url)?;
+        if parsed.to_string().len() > BYTES_MAX {
+            let why = format!("it is longer than {BYTES_MAX} bytes");
+            return Err(StoreError::Url { url: redact(url), why });
+        }
+        Ok(parsed)
+    }
+
+    fn parse_any(url: &str) -> Result<Self, StoreError> {
         if url == "none" {
             return Ok(Self::None);
         }
@@ -123,6 +135,16 @@ mod tests {
         for url in ["", "sqlite:", "mysql://x", "a.db", "sqlite:a?mode=ro", "sqlite::memory:"] {
             let error = normalise(url).unwrap_err();
             assert!(matches!(error, StoreError::Url { .. }), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_no_segment_could_hold_is_refused() {
+        for start in ["sqlite:/", "postgres://u@h/d?application_name="] {
+            let of = |length: usize| format!("{start}{}", "x".repeat(length - start.len()));
+            assert_eq!(normalise(&of(BYTES_MAX)).unwrap().len(), BYTES_MAX);
+            let error = normalise(&of(BYTES_MAX + 1)).unwrap_err().to_string();
+            assert!(error.contains("longer than 1024 bytes"), "{error}");
         }
     }
 

@@ -21,7 +21,11 @@ pub(super) fn of_connecting(path: &str, error: &Error) -> StoreError {
     if let Some(error) = error.as_db_error() {
         return of_server(&path, error.code().code(), message(error));
     }
-    let why = chain(error);
+    let mut why = chain(error);
+    if why.contains("password missing") {
+        "it asks for a password, and there is none in the url, password_file, PGPASSWORD or ~/.pgpass"
+            .clone_into(&mut why);
+    }
     // The driver tells its kinds apart by these words only.
     match error.to_string() {
         text if text.contains("TLS handshake") => StoreError::Tls { path, why },

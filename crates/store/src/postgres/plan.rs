@@ -170,8 +170,8 @@ pub(super) struct Table {
 
 /// The columns of a table in their order; keys must be in the order of their bytes.
 const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod)
-        || CASE WHEN a.attname = 'key' AND c.collname IS DISTINCT FROM 'C'
-           THEN ' COLLATE ' || coalesce(c.collname, 'none') ELSE '' END,
+        || CASE WHEN a.attname = 'key' AND c.collname <> 'C'
+           THEN ' COLLATE ' || c.collname ELSE '' END,
         array_position(i.indkey::int2[], a.attnum)
     FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
     LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
