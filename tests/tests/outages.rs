@@ -24,6 +24,8 @@ const SHORT: Duration = Duration::from_millis(50);
 struct Place {
     // Dropped in this order: who works on the segment, then what they work with.
     streams: Vec<(Process, commonhold::WriterId)>,
+    /// What those did that have ended.
+    done: Vec<(commonhold::WriterId, u64)>,
     steward: Process,
     runtime: Runtime,
     stage: Stage,
@@ -81,8 +83,8 @@ impl Place {
             stream.hear("going");
             (stream, writer)
         });
-        let mut place =
-            Self { streams: streams.into(), steward, runtime, stage, proxy, other, server };
+        let (streams, done) = (streams.into(), Vec::new());
+        let mut place = Self { streams, done, steward, runtime, stage, proxy, other, server };
         place.durable();
         place
     }
@@ -110,18 +112,21 @@ impl Place {
         assert!(commonhold::admin::unstored(self.runtime.space()).unwrap() > 0);
     }
 
-    /// Ends the streams; the store has every one of their commits, and nothing else is wrong.
-    fn judge(mut self) {
-        let mut done = Vec::new();
-        for (stream, writer) in &mut self.streams {
+    fn end_streams(&mut self) {
+        for (mut stream, writer) in self.streams.drain(..) {
             stream.tell("stop");
-            done.push((*writer, stream.hear("done").parse::<u64>().unwrap()));
+            self.done.push((writer, stream.hear("done").parse().unwrap()));
             stream.end_well();
         }
+    }
+
+    /// Ends the streams; the store has every one of their commits, and nothing else is wrong.
+    fn judge(mut self) {
+        self.end_streams();
         judge::settle(&self.stage, &self.runtime);
         let stored = judge::writers(&self.stage);
-        for (writer, rounds) in done {
-            assert_eq!(stored.get(&writer), Some(&rounds), "{writer}");
+        for (writer, rounds) in &self.done {
+            assert_eq!(stored.get(writer), Some(rounds), "{writer}");
         }
         self.steward.end_well();
     }

@@ -135,7 +135,7 @@ pub enum StoreError {
     },
     /// An older state of the store was put in place of the one that the segment wrote.
     #[error(
-        "{path}: the store is older than what this segment stored (its last batch is {stored}, the segment saw {seen}): a backup was restored; restore the newer state, or run `commonhold take-over` and create the segment anew from this one"
+        "{path}: the store is older than what this segment stored (its last batch is {stored}, the segment saw {seen}): a backup was restored or a lagging replica promoted; bring the newer state back, or run `commonhold take-over` and create the segment anew from this one"
     )]
     RolledBack {
         /// The file.

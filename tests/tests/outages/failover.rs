@@ -63,6 +63,8 @@ fn a_replica_that_lacks_what_was_durable_is_refused() {
         let commit = table.insert(&format!("late-{n}"), &Item { owner: -1, n }).unwrap();
         commit.durable(commonhold_tests::stage::LIMIT).unwrap();
     }
+    // They would end with the refusal.
+    place.end_streams();
     place.server.stop(Stop::Kill);
     second.promote();
     let there = last_batch(&second);

@@ -25,6 +25,9 @@ const START: Duration = Duration::from_secs(60);
 /// Ports tried for TCP: below those that the kernel gives to clients.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// How often a port is looked for: another process may look at the same time.
+const PORT_TRIES: u32 = 20;
+
 /// What ends a server whose process is gone, and removes what it leaves: `$1` is the folder. It waits for the end of its
 /// standard input, which comes when the process that holds the other end has ended.
 const GUARD: &str = r#"
@@ -141,12 +144,20 @@ impl Server {
         }
         let port = if options.tcp { free_port()? } else { 5432 };
         let guard = Some(guard(&folder, user)?);
-        let server = Self { folder, options, port, user, running: Mutex::default(), guard };
+        let mut server = Self { folder, options, port, user, running: Mutex::default(), guard };
         match of {
             Some(of) => server.copy(of)?,
             None => server.initialise()?,
         }
-        server.launch()?;
+        let mut left = PORT_TRIES;
+        while let Err(e) = server.launch() {
+            left -= 1;
+            if left == 0 || !server.options.tcp || !e.contains("TCP/IP socket") {
+                return Err(e);
+            }
+            // Another process was given it just now.
+            server.port = free_port()?;
+        }
         Ok(server)
     }
 
