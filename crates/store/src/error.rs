@@ -202,7 +202,9 @@ pub enum StoreError {
         why: String,
     },
     /// The connection broke, and with it what was under way.
-    #[error("{path}: the connection to the server is lost: {why}; it is opened anew")]
+    #[error(
+        "{path}: the connection to the server is lost: {why}; try again, as a steward does by himself"
+    )]
     Lost {
         /// The database.
         path: String,
