@@ -260,7 +260,9 @@ fn a_refusal_within_another_runtime_is_one() {
 fn a_commit_that_no_replica_has_is_not_taken_for_durable() {
     let server = server(&[]);
     let url = server.url("d");
-    let mut store = claimed(&url);
+    claimed(&url);
+    let mut store = open(&format!("{url}&statement_timeout=1000")).unwrap();
+    store.join([1; 16], 1, 0, &catalogue()).unwrap();
     let configure = |text: &str| {
         sql(&url, text);
         sql(&url, "SELECT pg_reload_conf()");
