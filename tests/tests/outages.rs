@@ -5,6 +5,10 @@
 //! `COMMONHOLD_OUTAGES` is how often the server is killed and stopped; if it does not say, killed 50 times.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+#[path = "outages/failover.rs"]
+mod failover;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use commonhold::{Error, Runtime, Table};
@@ -20,6 +24,8 @@ const SHORT: Duration = Duration::from_millis(50);
 struct Place {
     // Dropped in this order: who works on the segment, then what they work with.
     streams: Vec<(Process, commonhold::WriterId)>,
+    /// What those did that have ended.
+    done: Vec<(commonhold::WriterId, u64)>,
     steward: Process,
     runtime: Runtime,
     stage: Stage,
@@ -27,6 +33,10 @@ struct Place {
     /// Another way to the server, when the first one fails.
     other: Proxy,
     server: Server,
+}
+
+fn server() -> Server {
+    Server::with(Options { tcp: true, ..Options::default() })
 }
 
 fn candidate(stage: &Stage) -> Process {
@@ -43,17 +53,16 @@ fn rounds(else_so_many: u64) -> u64 {
 impl Place {
     /// With two processes that commit and one that is the steward.
     fn new(random: &mut Random) -> Self {
-        Self::reached(random, false)
+        Self::reached(random, server(), None)
     }
 
-    /// The same; with `both`, the url names another host behind the first.
-    fn reached(random: &mut Random, both: bool) -> Self {
-        let server = Server::with(Options { tcp: true, ..Options::default() });
-        let (proxy, other) = (Proxy::start(server.address()), Proxy::start(server.address()));
-        let hosts = if both {
-            format!("{},{}", proxy.address(), other.address())
-        } else {
-            proxy.address().to_string()
+    /// The same on this server; the url names it, and behind it the `second` host.
+    fn reached(random: &mut Random, server: Server, second: Option<SocketAddr>) -> Self {
+        let proxy = Proxy::start(server.address());
+        let other = Proxy::start(second.unwrap_or(server.address()));
+        let hosts = match second {
+            Some(_) => format!("{},{}", proxy.address(), other.address()),
+            None => proxy.address().to_string(),
         };
         let stage = stage!();
         let password = stage.path("password");
@@ -74,8 +83,8 @@ impl Place {
             stream.hear("going");
             (stream, writer)
         });
-        let mut place =
-            Self { streams: streams.into(), steward, runtime, stage, proxy, other, server };
+        let (streams, done) = (streams.into(), Vec::new());
+        let mut place = Self { streams, done, steward, runtime, stage, proxy, other, server };
         place.durable();
         place
     }
@@ -103,18 +112,21 @@ impl Place {
         assert!(commonhold::admin::unstored(self.runtime.space()).unwrap() > 0);
     }
 
-    /// Ends the streams; the store has every one of their commits, and nothing else is wrong.
-    fn judge(mut self) {
-        let mut done = Vec::new();
-        for (stream, writer) in &mut self.streams {
+    fn end_streams(&mut self) {
+        for (mut stream, writer) in self.streams.drain(..) {
             stream.tell("stop");
-            done.push((*writer, stream.hear("done").parse::<u64>().unwrap()));
+            self.done.push((writer, stream.hear("done").parse().unwrap()));
             stream.end_well();
         }
+    }
+
+    /// Ends the streams; the store has every one of their commits, and nothing else is wrong.
+    fn judge(mut self) {
+        self.end_streams();
         judge::settle(&self.stage, &self.runtime);
         let stored = judge::writers(&self.stage);
-        for (writer, rounds) in done {
-            assert_eq!(stored.get(&writer), Some(&rounds), "{writer}");
+        for (writer, rounds) in &self.done {
+            assert_eq!(stored.get(writer), Some(rounds), "{writer}");
         }
         self.steward.end_well();
     }
@@ -213,7 +225,9 @@ fn connections_that_are_dropped_and_refused_lose_nothing() {
 #[test]
 fn the_next_host_is_asked_when_one_fails() {
     let mut random = Random::from_environment();
-    let mut place = Place::reached(&mut random, true);
+    let server = server();
+    let address = server.address();
+    let mut place = Place::reached(&mut random, server, Some(address));
     assert_eq!(place.other.connections(), 0);
     // One that refuses, and one that takes connections and says nothing.
     place.proxy.refuse();

@@ -1,6 +1,7 @@
 //! The command line: every command is a variant, its options and its work stand in the module of its group.
 
 use clap::{CommandFactory, Parser, Subcommand};
+use commonhold::store::redact;
 
 use crate::care::{Destroy, Drain, Sweep};
 use crate::cascade::Cascade;
@@ -168,7 +169,7 @@ impl Cli {
 
 /// What clap says of a wrong command line, as one line; `words` are those of the command line.
 pub(crate) fn usage_line(error: &clap::Error, words: &[String]) -> String {
-    let text = error.render().to_string();
+    let text = without_passwords(error.render().to_string(), words);
     let (noise, known) = (["Usage: ", "For more information"], Cli::command());
     let parts = text.split("\n\n").map(one_line);
     let parts = parts.filter(|p| !p.is_empty() && !noise.iter().any(|n| p.starts_with(n)));
@@ -177,6 +178,19 @@ pub(crate) fn usage_line(error: &clap::Error, words: &[String]) -> String {
     let command = words.iter().find(|word| known.find_subcommand(word).is_some());
     let command = command.map_or_else(String::new, |word| format!("{word} "));
     format!("{}; see commonhold {command}--help", parts.join("; "))
+}
+
+/// `text`, which may quote `words` or the environment, without the passwords of their urls.
+fn without_passwords(mut text: String, words: &[String]) -> String {
+    let store = std::env::var("COMMONHOLD_STORE");
+    for word in words.iter().chain(&store) {
+        let value = if word.starts_with('-') { word.split_once('=').map(|w| w.1) } else { None };
+        let value = value.unwrap_or(word);
+        if value.contains("://") || value.starts_with("postgres") {
+            text = text.replace(value, &redact(value));
+        }
+    }
+    text
 }
 
 #[cfg(test)]

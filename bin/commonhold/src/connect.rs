@@ -20,7 +20,7 @@ pub(crate) struct Globals {
     #[arg(long, global = true, env = "COMMONHOLD_SEGMENT", hide_env_values = true)]
     #[arg(value_name = "NAME|PATH", help_heading = "Global options")]
     segment: Option<String>,
-    /// Where commits go: sqlite:PATH or none [default: the segment's own, else a file in the user's data folder]
+    /// Where commits go: sqlite:PATH, postgres://USER@HOST/DATABASE or none [default: the segment's own, else a file in the user's data folder]
     #[arg(long, global = true, env = "COMMONHOLD_STORE", hide_env_values = true)]
     #[arg(value_name = "URL", value_parser = store_url, help_heading = "Global options")]
     store: Option<String>,
@@ -102,7 +102,7 @@ fn refuse_nothing(config: &Config) -> Done {
         return Ok(());
     }
     match commonhold::store::open_read_only(&config.store_url()) {
-        Err(StoreError::Missing(_)) => {
+        Err(StoreError::Missing(_) | StoreError::NotAStore(_)) => {
             Err(OpenError::NoTables { path, store: config.store_url() }.into())
         }
         _ => Ok(()),

@@ -37,6 +37,51 @@ fn what_the_command_line_alone_shows_is_usage() {
 }
 
 #[test]
+fn no_message_shows_a_password() {
+    let world = World::new();
+    for url in [
+        "postgres://app:secret@h:x/d",
+        "postgres://app:secret@h/d?what=1",
+        "postgres://app@h/d?passwd=secret",
+        "postgre://app:secret@h/d",
+        "psql://app:se cret@h/d",
+        "postgres:app:secret@h/d",
+    ] {
+        let (option, shown) = (format!("--store={url}"), "h");
+        for line in [
+            &["get", "t", "a", "--store", url][..],
+            &["get", "t", "a", &option],
+            &["export", url],
+            &["verify", url],
+            &["verify", "--nonsense", url],
+            &["verify", &format!("--nonsense={url}")],
+        ] {
+            let ran = world.run(line);
+            ran.failed(2, shown);
+            assert!(!ran.stderr.contains("cret"), "{line:?}: {}", ran.stderr);
+        }
+        let mut command = world.command(&["get", "t", "a"]);
+        command.env("COMMONHOLD_STORE", url);
+        let ran = ran(command);
+        ran.failed(2, "--store");
+        assert!(!ran.stderr.contains("cret"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_anew_is_not_removed() {
+    let world = World::with_counters();
+    world.ok(&["set", "counters", "a", "n=5"]);
+    std::fs::rename(world.path("store.db"), world.path("aside")).unwrap();
+    let more = ["create", "more", "--field", "n:i64"];
+    world.fails(&more, 1, "no such file");
+    assert_eq!(world.ok(&["get", "counters", "a", "n"]), "n=5\n");
+    std::fs::rename(world.path("aside"), world.path("store.db")).unwrap();
+    world.ok(&more);
+    assert_eq!(world.ok(&["get", "counters", "a", "n"]), "n=5\n");
+}
+
+#[test]
 fn what_the_segment_refuses_is_a_failure() {
     let world = World::with_counters();
     world.ok(&["set", "counters", "a", "n=5", "name=before"]);

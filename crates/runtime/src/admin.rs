@@ -91,6 +91,8 @@ pub fn create_tables(config: &Config, limit: Duration) -> Result<bool, OpenError
     if url == "none" {
         return Err(OpenError::NoStore { path });
     }
+    // What cannot be made anew is not removed.
+    commonhold_store::open_existing(&url)?;
     let anew = config.clone().with_store(Some(&url));
     let sizes = Config { participants: Some(asked.participants), lanes: Some(asked.lanes), ..anew };
     drain_and_remove(config, &path, limit, false)?;

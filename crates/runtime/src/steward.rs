@@ -243,7 +243,7 @@ impl Term {
         damage.reported(space, space.reap(true))?;
         damage.finish(&handle)?;
         let header = space.segment().header();
-        let mut store = commonhold_store::open(&header.store_url)?;
+        let mut store = commonhold_store::open_existing(&header.store_url)?;
         store.join(header.uuid, header.store_epoch, space.seen_batch()?, space.catalogue())?;
         if let Some([stored, sent]) = space.stamps()? {
             Stamps { stored, sent }.check(&store.url(), store.stamp()?)?;

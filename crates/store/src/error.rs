@@ -40,6 +40,18 @@ pub enum StoreError {
     /// A database that no segment ever used.
     #[error("{0}: not a commonhold store, it has no table commonhold_meta; check the url")]
     NotAStore(String),
+    /// A later program made the store.
+    #[error(
+        "{path}: the store has format {format}, and this program knows {known} at most; use a later version of commonhold"
+    )]
+    Newer {
+        /// The database.
+        path: String,
+        /// Its format.
+        format: u64,
+        /// The latest that is known.
+        known: u64,
+    },
     /// The database file is damaged, or what stands in its meta table makes no sense.
     #[error("{path}: the database is damaged: {why}; restore it from a backup")]
     Corrupt {
@@ -123,7 +135,7 @@ pub enum StoreError {
     },
     /// An older state of the store was put in place of the one that the segment wrote.
     #[error(
-        "{path}: the store is older than what this segment stored (its last batch is {stored}, the segment saw {seen}): a backup was restored; restore the newer state, or run `commonhold take-over` and create the segment anew from this one"
+        "{path}: the store is older than what this segment stored (its last batch is {stored}, the segment saw {seen}): a backup was restored or a lagging replica promoted; bring the newer state back, or run `commonhold take-over` and create the segment anew from this one"
     )]
     RolledBack {
         /// The file.
@@ -198,7 +210,9 @@ pub enum StoreError {
         why: String,
     },
     /// The connection broke, and with it what was under way.
-    #[error("{path}: the connection to the server is lost: {why}; it is opened anew")]
+    #[error(
+        "{path}: the connection to the server is lost: {why}; try again, as a steward does by himself"
+    )]
     Lost {
         /// The database.
         path: String,

@@ -36,9 +36,9 @@ pub use node::Node;
 pub use null::NullStore;
 pub use store::{
     Batch, Claim, HistoryRow, Mark, MarkKind, Owner, RowCount, SegmentIdentity, Stamps, Store,
-    TableBatch, TakenOver, device_of, open, open_read_only,
+    TableBatch, TakenOver, device_of, open, open_existing, open_read_only,
 };
 pub use transfer::{
     Copied, CopiedTable, Importing, Progress, Receiver, Summary, TableSummary, Transfer, copy,
 };
-pub use url::normalise;
+pub use url::{normalise, redact};

@@ -3,6 +3,7 @@
 //! | key | value |
 //! | --- | --- |
 //! | `store_id` | 32 hexadecimal digits, made with the table |
+//! | `format` | of what is stored here: 1, also when it is not there |
 //! | `owner` | JSON: `uuid`, `path`, `boot_id`, `node`, `host`, `device` of the segment that claimed last; `null` after a take-over |
 //! | `epoch` | how often the store was claimed or taken over |
 //! | `batch` | how many batches were written |
@@ -25,6 +26,9 @@ use crate::store::{Batch, Mark, MarkKind, Owner, SegmentIdentity};
 
 /// The key of the stamp of the last batch.
 pub(crate) const STAMP: &str = "stamp";
+
+/// The format that this program reads and writes.
+const FORMAT: u64 = 1;
 
 /// The value `owner`.
 #[derive(Serialize, Deserialize)]
@@ -74,11 +78,12 @@ pub(crate) fn after(prefix: &str) -> String {
     end
 }
 
-/// Sets a new identity.
+/// Sets a new identity, and the format.
 pub(crate) fn identify(conn: &dyn MetaTable, path: &str) -> Result<(), StoreError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id)
         .map_err(|e| StoreError::Database { path: path.to_owned(), why: e.to_string() })?;
+    set(conn, path, "format", &FORMAT.to_string())?;
     set(conn, path, "store_id", &hex(&id))
 }
 
@@ -106,8 +111,12 @@ pub(crate) fn damaged(path: &str, key: &str) -> StoreError {
     StoreError::Corrupt { path: path.to_owned(), why }
 }
 
-/// The store's identity.
+/// The store's identity; fails when a later program made it in a format that this one does not know.
 pub(crate) fn store_id(conn: &dyn MetaTable, path: &str) -> Result<[u8; 16], StoreError> {
+    let format = number(conn, path, "format")?;
+    if format > FORMAT {
+        return Err(StoreError::Newer { path: path.to_owned(), format, known: FORMAT });
+    }
     let text = get(conn, path, "store_id")?;
     text.and_then(|t| from_hex(&t)).ok_or_else(|| damaged(path, "store_id"))
 }

@@ -81,15 +81,24 @@ impl PostgresStore {
         Ok(Self::new(url, Purpose::Write, store_id, conn))
     }
 
+    /// Connects to a store that must be there.
+    pub(crate) fn open_existing(url: PostgresUrl) -> Result<Self, StoreError> {
+        Self::open_for(url, Purpose::Write)
+    }
+
     /// Connects to a store that must be there, for reading.
     pub(crate) fn open_read_only(url: PostgresUrl) -> Result<Self, StoreError> {
-        let mut conn = Connection::open(&url, Purpose::Read)?;
+        Self::open_for(url, Purpose::Read)
+    }
+
+    fn open_for(url: PostgresUrl, purpose: Purpose) -> Result<Self, StoreError> {
+        let mut conn = Connection::open(&url, purpose)?;
         if !meta::exists(&conn)? {
             return Err(StoreError::NotAStore(conn.path().to_owned()));
         }
         let store_id = meta::store_id(&Meta::new(&conn), conn.path())?;
         conn.unlimited();
-        Ok(Self::new(url, Purpose::Read, store_id, conn))
+        Ok(Self::new(url, purpose, store_id, conn))
     }
 
     fn new(url: PostgresUrl, purpose: Purpose, store_id: [u8; 16], conn: Connection) -> Self {
@@ -203,10 +212,12 @@ fn commit(
                 None => Ok(0),
             }
         };
-        // Waiting for a replica ends with a warning, not an error, when its time is over: it must not end so.
+        // Waiting for a replica ends with a warning, not an error, when its time is over: it must not end so. Where
+        // somebody cancels it, `confirmed` makes an error of the warning.
         let commit = client.batch_execute("SET LOCAL statement_timeout = 0; COMMIT");
         tokio::try_join!(biased; write, tell, commit).map(|_| ())
-    })
+    })?;
+    conn.confirmed()
 }
 
 /// Makes `segment` the owner, of `epoch`, with the tables of `catalogue`.

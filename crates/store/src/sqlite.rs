@@ -70,10 +70,22 @@ fn plans(catalogue: &Catalogue) -> Vec<Plan> {
 impl SqliteStore {
     /// Opens the file, making it and its meta table if they are not there.
     pub(crate) fn open(url: SqliteUrl) -> Result<Self, StoreError> {
+        connection::create(&url.path.display().to_string())?;
+        Self::open_file(url, true)
+    }
+
+    /// Opens the file, which must be a store.
+    pub(crate) fn open_existing(url: SqliteUrl) -> Result<Self, StoreError> {
+        Self::open_file(url, false)
+    }
+
+    fn open_file(url: SqliteUrl, create: bool) -> Result<Self, StoreError> {
         let path = url.path.display().to_string();
-        connection::create(&path)?;
         let file = connection::file_id(&path)?;
         let mut conn = connection::open(&url, &path)?;
+        if !create && !meta::exists(&conn, &path)? {
+            return Err(StoreError::NotAStore(path));
+        }
         let store_id = connection::identity(&mut conn, &path)?;
         Ok(Self::new(url, path, false, store_id, file, conn))
     }

@@ -367,6 +367,19 @@ pub fn open(url: &str) -> Result<Box<dyn Store>, StoreError> {
     })
 }
 
+/// Opens the store at `url` as [`open`] does, if it is there; nothing is created. So does who has used it before: what is
+/// made in place of a store that was moved away is in its way when it comes back.
+///
+/// # Errors
+/// As for [`open`]; [`StoreError::Missing`] or [`StoreError::NotAStore`] when it is not there.
+pub fn open_existing(url: &str) -> Result<Box<dyn Store>, StoreError> {
+    Ok(match Url::parse(url)? {
+        Url::Sqlite(target) => Box::new(SqliteStore::open_existing(target)?),
+        Url::Postgres(target) => Box::new(PostgresStore::open_existing(*target)?),
+        Url::None => Box::new(NullStore::default()),
+    })
+}
+
 /// Opens the store at `url` for reading; nothing is created or changed.
 ///
 /// # Errors

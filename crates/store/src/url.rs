@@ -5,8 +5,12 @@ pub(crate) mod postgres;
 
 use std::path::{Path, PathBuf};
 
-use self::postgres::{PostgresUrl, redact};
+use self::postgres::PostgresUrl;
+pub use self::postgres::redact;
 use crate::error::StoreError;
+
+/// The longest normal form: what the header of a segment holds.
+const BYTES_MAX: usize = 1024;
 
 /// How often SQLite syncs its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,15 @@ pub fn normalise(url: &str) -> Result<String, StoreError> {
 
 impl Url {
     pub(crate) fn parse(url: &str) -> Result<Self, StoreError> {
+        let parsed = Self::parse_any(url)?;
+        if parsed.to_string().len() > BYTES_MAX {
+            let why = format!("it is longer than {BYTES_MAX} bytes");
+            return Err(StoreError::Url { url: redact(url), why });
+        }
+        Ok(parsed)
+    }
+
+    fn parse_any(url: &str) -> Result<Self, StoreError> {
         if url == "none" {
             return Ok(Self::None);
         }
@@ -126,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn what_no_segment_could_hold_is_refused() {
+        for start in ["sqlite:/", "postgres://u@h/d?application_name="] {
+            let of = |length: usize| format!("{start}{}", "x".repeat(length - start.len()));
+            assert_eq!(normalise(&of(BYTES_MAX)).unwrap().len(), BYTES_MAX);
+            let error = normalise(&of(BYTES_MAX + 1)).unwrap_err().to_string();
+            assert!(error.contains("longer than 1024 bytes"), "{error}");
+        }
+    }
+
+    #[test]
     fn urls_of_servers_are_normalised() {
         for (url, want) in [
             ("postgres://u:w%40rd@Host:5432/d", "postgres://u@host/d"),
@@ -162,6 +185,17 @@ mod tests {
             ("postgres://u:secret@h/d?schema=", "schema"),
             ("postgres://u:secret@h/d?sslrootcert=/x", "verify-full"),
             ("postgres://u:secret@h/d?statement_timeout=5", "100 to"),
+            ("postgres://u:secret@h/d?passwd=secret", "`passwd`"),
+            ("postgres://u@h/d?port=0&passwd=secret", "one number"),
+            ("postgre://u:secret@h/d", "unknown scheme"),
+            ("POSTGRES://u:secret@h/d", "unknown scheme"),
+            ("postgres:u:secret@h/d", "unknown scheme"),
+            ("postgres://u:secret@h:0/d", "from 1 to 65535"),
+            ("postgres://u:secret@h:+1/d", "from 1 to 65535"),
+            ("postgres://u:secret@::1/d", "brackets"),
+            ("postgres://u:secret@[::1/d", "without ]"),
+            ("postgres://u:secret@[::1]5/d", "a colon"),
+            ("postgres://u:%+fsecret@h/d", "hexadecimal"),
         ] {
             let error = normalise(url).unwrap_err().to_string();
             assert!(error.contains(want), "{url}: {error}");

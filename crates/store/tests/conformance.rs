@@ -6,7 +6,6 @@ mod suite;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use commonhold_store::{Store, open, open_read_only};
 use commonhold_testing::postgres::Database;
 use suite::{Backend, Types};
 
@@ -18,11 +17,6 @@ struct Sqlite {
 impl Sqlite {
     fn path(&self) -> PathBuf {
         self.folder.path().join("store.db")
-    }
-
-    fn url(&self) -> String {
-        // No case pulls the plug, so none needs the syncs.
-        format!("sqlite:{}?synchronous=normal", self.path().display())
     }
 }
 
@@ -43,12 +37,9 @@ impl Backend for Sqlite {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn open(&self) -> Box<dyn Store> {
-        open(&self.url()).unwrap()
-    }
-
-    fn open_read_only(&self) -> Box<dyn Store> {
-        open_read_only(&self.url()).unwrap()
+    fn url(&self) -> String {
+        // No case pulls the plug, so none needs the syncs.
+        format!("sqlite:{}?synchronous=normal", self.path().display())
     }
 
     fn execute(&self, sql: &str) {
@@ -77,12 +68,8 @@ impl Backend for Postgres {
         Self(Database::new())
     }
 
-    fn open(&self) -> Box<dyn Store> {
-        open(&self.0.url()).unwrap()
-    }
-
-    fn open_read_only(&self) -> Box<dyn Store> {
-        open_read_only(&self.0.url()).unwrap()
+    fn url(&self) -> String {
+        self.0.url()
     }
 
     fn execute(&self, sql: &str) {
@@ -149,7 +136,9 @@ on_every_database! {
         batches_are_numbered,
         a_store_that_was_rolled_back_is_refused,
         a_copy_of_the_owner_is_refused,
-        a_claim_is_of_the_owner_that_was_looked_at;
+        a_claim_is_of_the_owner_that_was_looked_at,
+        a_later_format_is_refused,
+        what_is_not_there_is_not_made;
     foreign:
         a_changed_row_stops_its_table_and_is_kept,
         every_kind_of_change_is_met,
@@ -184,6 +173,7 @@ macro_rules! between {
             between!(@cases $from, $to:
                 a_copy_holds_everything,
                 a_copy_that_was_broken_off_goes_on,
+                what_is_gone_from_the_source_meanwhile_is_not_in_the_copy,
                 of_two_copies_at_once_the_first_is_fenced_off,
                 only_an_empty_store_is_a_target,
                 what_is_no_copy_is_found);

@@ -6,16 +6,18 @@
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode as DriverSslMode, TargetSessionAttrs};
-use tokio_postgres::{Client, Config, Error, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Row, Statement};
 
-use super::error::{of, of_connecting};
+use super::error::{denies_writes, of, of_connecting};
 use super::tls;
 use crate::error::StoreError;
 use crate::url::password;
@@ -36,7 +38,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long sent bytes may stay without an answer of the peer's kernel.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// The oldest server whose statements are known to be these.
-const OLDEST: i32 = 12;
+const OLDEST: u32 = 12;
 /// What the sessions of this runtime are called; only such are ended by a take-over.
 pub(super) const APPLICATION: &str = "commonhold";
 
@@ -49,15 +51,28 @@ pub(super) enum Purpose {
     Write,
 }
 
+/// A runtime that is dropped without waiting: also where that is forbidden, within another runtime, and while a name is
+/// being looked up.
+#[derive(Debug)]
+struct Driver(Option<Runtime>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    driver: Driver,
     client: Client,
     path: String,
     limit: Option<Duration>,
     statements: Mutex<HashMap<String, Statement>>,
+    unconfirmed: Arc<AtomicBool>,
     /// The server's process.
     pub(super) pid: i32,
 }
@@ -70,10 +85,11 @@ impl Connection {
             .enable_all()
             .build()
             .map_err(|e| StoreError::Database { path: path.clone(), why: e.to_string() })?;
-        let limit = url.connect_timeout.unwrap_or(CONNECT);
-        let client = run(&runtime, connect_to(url, &path))?;
-        let (runtime, statements) = (Some(runtime), Mutex::default());
-        let mut connection = Self { runtime, client, path, limit: Some(limit), statements, pid: 0 };
+        let driver = Driver(Some(runtime));
+        let limit = Some(url.connect_timeout.unwrap_or(CONNECT));
+        let Connected { client, unconfirmed } = driver.run(&path, connect_to(url, &path))?;
+        let statements = Mutex::default();
+        let mut connection = Self { driver, client, path, limit, statements, unconfirmed, pid: 0 };
         connection.prepare(url, purpose)?;
         Ok(connection)
     }
@@ -114,19 +130,14 @@ impl Connection {
             LOCK.as_millis(),
             if purpose == Purpose::Read { 0 } else { IDLE.as_millis() },
         );
-        let about = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
-                        pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on',
+        let about = "SELECT pg_is_in_recovery(),
+                        current_setting('default_transaction_read_only') = 'on',
                         pg_backend_pid(), current_setting('server_encoding')";
         self.wait(self.client.batch_execute(&settings))?;
         let row = self.one(about, &[])?;
         let path = self.path.clone();
         let fail = |e: Error| of(&path, &e);
-        let number: i32 = row.try_get(0).map_err(fail)?;
-        if number / 10_000 < OLDEST {
-            let version = row.try_get(1).map_err(fail)?;
-            return Err(StoreError::TooOld { path, version });
-        }
-        let why = match (row.try_get(2).map_err(fail)?, row.try_get(3).map_err(fail)?) {
+        let why = match (row.try_get(0).map_err(fail)?, row.try_get(1).map_err(fail)?) {
             (true, _) => "it is a replica",
             (_, true) => "default_transaction_read_only is on",
             (false, false) => "",
@@ -134,8 +145,8 @@ impl Connection {
         if !why.is_empty() && purpose != Purpose::Read {
             return Err(StoreError::Replica { path, why: why.to_owned() });
         }
-        self.pid = row.try_get(4).map_err(fail)?;
-        let encoding: String = row.try_get(5).map_err(fail)?;
+        self.pid = row.try_get(2).map_err(fail)?;
+        let encoding: String = row.try_get(3).map_err(fail)?;
         if encoding != "UTF8" {
             return Err(StoreError::Encoding { path, encoding });
         }
@@ -190,10 +201,17 @@ impl Connection {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        match &self.runtime {
-            Some(runtime) => run(runtime, work),
-            None => Err(StoreError::NotAttached(self.path.clone())),
+        self.driver.run(&self.path, work)
+    }
+
+    /// Fails when the commit that was just answered is on this server alone and was to be on a replica too. It is
+    /// committed here: whoever sends it again finds it, and waits for the replica with what he commits then.
+    pub(super) fn confirmed(&self) -> Result<(), StoreError> {
+        if !self.unconfirmed.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        let why = "the wait for a replica was cancelled; what was written is on the primary alone";
+        Err(StoreError::Slow { path: self.path.clone(), why: why.to_owned() })
     }
 
     /// The rows of a query.
@@ -215,36 +233,39 @@ impl Connection {
 /// The parameters of a statement.
 pub(super) type Parameters<'a> = &'a [&'a (dyn tokio_postgres::types::ToSql + Sync)];
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Also where waiting is forbidden, within another runtime.
-            runtime.shutdown_background();
+impl Driver {
+    /// Runs a future to its end, on another thread where this one belongs to a runtime already.
+    fn run<T: Send>(
+        &self,
+        path: &str,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let Some(runtime) = &self.0 else { return Err(StoreError::NotAttached(path.to_owned())) };
+        if Handle::try_current().is_err() {
+            return runtime.block_on(work);
         }
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| runtime.block_on(work));
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
-}
-
-/// Runs a future to its end, on another thread where this one belongs to a runtime already.
-fn run<T: Send>(
-    runtime: &Runtime,
-    work: impl Future<Output = Result<T, StoreError>> + Send,
-) -> Result<T, StoreError> {
-    if Handle::try_current().is_err() {
-        return runtime.block_on(work);
-    }
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| runtime.block_on(work));
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 /// A client, whose connection the runtime of this task serves.
-pub(super) async fn connect_to(url: &PostgresUrl, path: &str) -> Result<Client, StoreError> {
-    let mut failed = None;
+pub(super) struct Connected {
+    pub(super) client: Client,
+    /// Set when a commit was answered before the replicas have it.
+    unconfirmed: Arc<AtomicBool>,
+}
+
+pub(super) async fn connect_to(url: &PostgresUrl, path: &str) -> Result<Connected, StoreError> {
+    let mut failed: Option<StoreError> = None;
     // Each for itself: one that accepts and says nothing must not keep the next from being asked.
     for host in &url.hosts {
         match connect_to_host(url, host, path).await {
-            Ok(client) => return Ok(client),
+            Ok(connected) => return Ok(connected),
+            // What a host that answers says tells more than that another one does not.
+            Err(StoreError::Unreachable { .. }) if failed.is_some() => {}
             Err(error) => failed = Some(error),
         }
     }
@@ -256,19 +277,50 @@ async fn connect_to_host(
     url: &PostgresUrl,
     host: &(String, u16),
     path: &str,
-) -> Result<Client, StoreError> {
+) -> Result<Connected, StoreError> {
     let (config, limit) = (config(url, host, path)?, url.connect_timeout.unwrap_or(CONNECT));
     let tls = tls::connector(url).map_err(|why| StoreError::Tls { path: path.to_owned(), why })?;
     match timeout(limit, config.connect(tls)).await {
         Ok(Ok((client, connection))) => {
-            // Its errors reach whoever waits for an answer.
-            tokio::spawn(connection);
-            Ok(client)
+            check_version(path, connection.parameter("server_version").unwrap_or_default())?;
+            let unconfirmed = Arc::new(AtomicBool::new(false));
+            tokio::spawn(serve(connection, Arc::clone(&unconfirmed)));
+            Ok(Connected { client, unconfirmed })
+        }
+        Ok(Err(e)) if denies_writes(&e) => {
+            let why = format!("{}:{} is a replica, or set to read only", host.0, host.1);
+            Err(StoreError::Replica { path: path.to_owned(), why })
         }
         Ok(Err(e)) => Err(of_connecting(path, &e)),
         Err(_) => {
             let why = format!("no answer for {} s", limit.as_secs());
             Err(StoreError::Unreachable { path: path.to_owned(), why })
+        }
+    }
+}
+
+/// Before anything is asked that an old server does not know.
+fn check_version(path: &str, version: &str) -> Result<(), StoreError> {
+    let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    match major.parse() {
+        Ok(OLDEST..) => Ok(()),
+        _ => Err(StoreError::TooOld { path: path.to_owned(), version: version.to_owned() }),
+    }
+}
+
+/// Moves what goes to and comes from the server until one of them ends. Errors reach whoever waits for an answer.
+async fn serve<S, T>(mut connection: tokio_postgres::Connection<S, T>, unconfirmed: Arc<AtomicBool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        // Somebody cancelled the wait for a replica: the server says so in words of his language, and then that the
+        // transaction is committed.
+        if let AsyncMessage::Notice(notice) = message
+            && notice.routine() == Some("SyncRepWaitForLSN")
+        {
+            unconfirmed.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -21,7 +21,11 @@ pub(super) fn of_connecting(path: &str, error: &Error) -> StoreError {
     if let Some(error) = error.as_db_error() {
         return of_server(&path, error.code().code(), message(error));
     }
-    let why = chain(error);
+    let mut why = chain(error);
+    if why.contains("password missing") {
+        "it asks for a password, and there is none in the url, password_file, PGPASSWORD or ~/.pgpass"
+            .clone_into(&mut why);
+    }
     // The driver tells its kinds apart by these words only.
     match error.to_string() {
         text if text.contains("TLS handshake") => StoreError::Tls { path, why },
@@ -30,6 +34,11 @@ pub(super) fn of_connecting(path: &str, error: &Error) -> StoreError {
         }
         _ => StoreError::Unreachable { path, why },
     }
+}
+
+/// Whether it is that of a host that was asked for writes and takes none: the driver says so in these words only.
+pub(super) fn denies_writes(error: &Error) -> bool {
+    chain(error).contains("does not allow writes")
 }
 
 fn message(error: &DbError) -> String {
@@ -61,14 +70,15 @@ fn of_server(path: &str, code: &str, why: String) -> StoreError {
     match code {
         "28P01" | "28000" => StoreError::Login { path, why },
         "3D000" => StoreError::NoDatabase(path),
-        "42501" => StoreError::Denied { path, why },
+        // The second: the schema is not one that the user may use.
+        "42501" | "3F000" => StoreError::Denied { path, why },
         "53100" => StoreError::Full(path),
         "53300" => StoreError::Crowded { path, why },
         "55P03" | "40P01" | "40001" => StoreError::Busy(path),
         "57014" => StoreError::Slow { path, why },
         "25006" => StoreError::Replica { path, why },
         "57P03" => StoreError::Unreachable { path, why },
-        "25P03" | "57P01" | "57P02" | "57P05" => StoreError::Lost { path, why },
+        "25P03" | "25P04" | "57P01" | "57P02" | "57P05" => StoreError::Lost { path, why },
         "XX001" | "XX002" => StoreError::Corrupt { path, why },
         code if code.starts_with("08") => StoreError::Lost { path, why },
         code if OF_CONTENT.iter().any(|class| code.starts_with(class)) => {
@@ -92,6 +102,7 @@ mod tests {
             ("28000", false, "check user and password"),
             ("3D000", false, "create it"),
             ("42501", false, "grant it"),
+            ("3F000", false, "grant it"),
             ("53100", true, "no space is left"),
             ("53300", true, "no connection left"),
             ("55P03", true, "locked by another program"),
@@ -101,6 +112,7 @@ mod tests {
             ("57P03", true, "cannot be reached"),
             ("57P01", true, "connection to the server is lost"),
             ("25P03", true, "connection to the server is lost"),
+            ("25P04", true, "connection to the server is lost"),
             ("08006", true, "connection to the server is lost"),
             ("XX001", false, "is damaged"),
             ("42P01", true, "see the message of the database"),

@@ -112,6 +112,6 @@ fn check_identity(conn: &Connection, store_id: &str, rows: &[Row]) -> Result<(),
 
 async fn end_blockers(conn: &Connection, url: &PostgresUrl) -> Result<(), StoreError> {
     let other = connect_to(url, conn.path()).await?;
-    let ended = other.query(END, &[&conn.pid, &APPLICATION]).await;
+    let ended = other.client.query(END, &[&conn.pid, &APPLICATION]).await;
     ended.map(|_| ()).map_err(|e| of(conn.path(), &e))
 }

@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 
 use super::connection::Connection;
 use super::error::of;
+use super::plan::Table;
 use crate::error::StoreError;
 pub(super) use crate::meta::*;
 
@@ -118,10 +119,10 @@ impl MetaTable for Meta<'_> {
     }
 }
 
-/// Whether the database has a meta table.
+/// Whether the database has a meta table; an error when a table of this name has other columns.
 pub(super) fn exists(conn: &Connection) -> Result<bool, StoreError> {
-    let row = conn.one("SELECT to_regclass('commonhold_meta') IS NOT NULL", &[])?;
-    row.try_get(0).map_err(|e| of(conn.path(), &e))
+    let columns = ["key", "value"].map(|name| (name.to_owned(), "text")).to_vec();
+    Table { name: "commonhold_meta".to_owned(), columns, key: "\"key\"" }.is_there(conn)
 }
 
 /// The store's identity, made together with schema and meta table when they are not there.

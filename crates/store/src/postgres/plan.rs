@@ -168,17 +168,17 @@ impl Plan {
 }
 
 /// A table as it must be.
-struct Table {
-    name: String,
-    columns: Vec<Column>,
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) columns: Vec<Column>,
     /// The columns of its primary key.
-    key: &'static str,
+    pub(super) key: &'static str,
 }
 
 /// The columns of a table in their order; keys must be in the order of their bytes.
 const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod)
-        || CASE WHEN a.attname = 'key' AND c.collname IS DISTINCT FROM 'C'
-           THEN ' COLLATE ' || coalesce(c.collname, 'none') ELSE '' END,
+        || CASE WHEN a.attname = 'key' AND c.collname <> 'C'
+           THEN ' COLLATE ' || c.collname ELSE '' END,
         array_position(i.indkey::int2[], a.attnum)
     FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
     LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
@@ -187,7 +187,7 @@ const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, a.atttypm
 
 impl Table {
     /// Whether it is there; an error when it is with other columns or another primary key.
-    fn is_there(&self, conn: &Connection) -> Result<bool, StoreError> {
+    pub(super) fn is_there(&self, conn: &Connection) -> Result<bool, StoreError> {
         let mut rows: Vec<(String, String, Option<i32>)> = Vec::new();
         for row in conn.rows(COLUMNS, &[&self.name])? {
             let column = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));

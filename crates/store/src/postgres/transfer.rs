@@ -40,6 +40,10 @@ impl Transfer for PostgresStore {
             let epoch = rows::check_target(&meta, path, &tables(&views), from, summary)?;
             take(conn, &meta, importer, &summary.catalogue, &plans, epoch)?;
             meta.flush()?;
+            // What an earlier run wrote of a table without history may be gone from the source.
+            for plan in plans.iter().filter(|plan| !plan.full) {
+                conn.execute(&format!("DELETE FROM \"{}\"", plan.spec.name))?;
+            }
             let counts = rows::begin(&meta, path, &tables(&views), from)?;
             commit(conn, &meta, None)?;
             drop(views);

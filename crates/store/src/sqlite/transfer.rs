@@ -1,5 +1,6 @@
 //! A SQLite file as the source and as the target of a copy.
 
+use commonhold_core::catalogue::History;
 use rusqlite::TransactionBehavior;
 
 use crate::error::StoreError;
@@ -58,6 +59,11 @@ impl Session<'_> {
         let views: Vec<_> = plans.iter().map(|plan| View { conn: &tx, path, plan }).collect();
         let epoch = rows::check_target(&tx, path, &tables(&views), from, summary)?;
         take(&tx, path, importer, &summary.catalogue, &plans, epoch, self.scratch)?;
+        // What an earlier run wrote of a table without history may be gone from the source.
+        for plan in plans.iter().filter(|plan| plan.spec.history == History::Latest) {
+            let delete = format!("DELETE FROM \"{}\"", plan.spec.name);
+            tx.execute_batch(&delete).map_err(|e| of(path, e))?;
+        }
         let counts = rows::begin(&tx, path, &tables(&views), from)?;
         drop(views);
         tx.commit().map_err(|e| of(path, e))?;

@@ -62,27 +62,22 @@ pub(crate) struct PostgresUrl {
     pub(crate) password_file: Option<PathBuf>,
 }
 
-/// `url` without what may be a password, for messages.
-pub(crate) fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    if !matches!(scheme, "postgres" | "postgresql") {
-        return url.to_owned();
-    }
+/// `url`, which may be no url at all, without what may be a password, for messages.
+#[must_use]
+pub fn redact(url: &str) -> String {
+    // Also where the scheme is mistyped.
+    let parts = url.split_once("://").map(|(scheme, rest)| (scheme, "://", rest));
+    let parts = parts.or_else(|| url.split_once(':').map(|(scheme, rest)| (scheme, ":", rest)));
+    let Some((scheme, mark, rest)) = parts else { return url.to_owned() };
     // A password may hold unencoded characters of any kind: everything up to the last @ may be part of it.
-    let rest = match rest.rsplit_once('@') {
-        Some((before, after)) => match before.split_once(':') {
-            Some((user, _)) => format!("{user}:***@{after}"),
-            None => rest.to_owned(),
-        },
-        None => rest.to_owned(),
-    };
-    let mut parts = rest.split("password=");
-    let mut out = format!("{scheme}://{}", parts.next().unwrap_or_default());
-    for part in parts {
-        let after = part.split_once('&').map_or(String::new(), |(_, after)| format!("&{after}"));
-        let _ = write!(out, "password=***{after}");
-    }
-    out
+    let (login, after) = rest.rsplit_once('@').map_or((None, rest), |(l, after)| (Some(l), after));
+    let login = login.map_or_else(String::new, |login| match login.split_once(':') {
+        Some((user, _)) => format!("{user}:***@"),
+        None => format!("{login}@"),
+    });
+    // Any parameter may be one, by whatever name.
+    let after = after.split_once('?').map_or_else(|| after.to_owned(), |(a, _)| format!("{a}?…"));
+    format!("{scheme}{mark}{login}{after}")
 }
 
 /// Takes the parts of a url one after the other.
@@ -165,7 +160,7 @@ impl Parser {
         let wrong = |what: &str| Err(format!("{name} must be {what}"));
         match name {
             "host" => url.hosts = hosts_of(&value)?,
-            "port" => match value.split(',').next().and_then(|port| port.parse().ok()) {
+            "port" => match value.split(',').next().and_then(port_of) {
                 Some(port) if !value.contains(',') || one_port(&value) => self.port = Some(port),
                 _ => return wrong("one number for all hosts"),
             },
@@ -240,6 +235,11 @@ fn one_port(list: &str) -> bool {
     ports.all(|port| Some(port) == first)
 }
 
+fn port_of(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    if digits { text.parse().ok().filter(|port| *port > 0) } else { None }
+}
+
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.contains('\0')
 }
@@ -259,14 +259,22 @@ fn hosts_of(list: &str) -> Result<Vec<(String, u16)>, String> {
         let each = decode(each)?;
         let (host, port) = if each.starts_with('/') {
             (each.as_str(), None)
-        } else if let Some((host, rest)) = each.strip_prefix('[').and_then(|e| e.split_once(']')) {
-            (host, rest.strip_prefix(':'))
+        } else if let Some(rest) = each.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or("[ without ]")?;
+            let port = rest.strip_prefix(':');
+            if port.is_none() && !rest.is_empty() {
+                return Err("between ] and the port there must be a colon".to_owned());
+            }
+            (host, port)
         } else {
             each.rsplit_once(':').map_or((each.as_str(), None), |(host, port)| (host, Some(port)))
         };
+        if host.contains(':') && !each.starts_with(['[', '/']) {
+            return Err("an IPv6 address needs brackets, as in [::1]:5432".to_owned());
+        }
         let port = match port {
             None | Some("") => DEFAULT_PORT,
-            Some(port) => port.parse().map_err(|_| "the port is not a number up to 65535")?,
+            Some(port) => port_of(port).ok_or("the port is not a number from 1 to 65535")?,
         };
         let host = if host.is_empty() { DEFAULT_HOST } else { host };
         let host = if host.starts_with('/') { host.to_owned() } else { host.to_lowercase() };
@@ -290,7 +298,8 @@ fn decode(text: &str) -> Result<String, String> {
             bytes.push(*first);
             continue;
         }
-        let digits = after.get(..2).and_then(|d| std::str::from_utf8(d).ok());
+        let digits = after.get(..2).filter(|d| d.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|d| std::str::from_utf8(d).ok());
         let byte = digits.and_then(|d| u8::from_str_radix(d, 16).ok());
         bytes.push(byte.ok_or("% without two hexadecimal digits")?);
         rest = after.get(2..).unwrap_or_default();

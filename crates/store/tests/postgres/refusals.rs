@@ -182,3 +182,109 @@ fn the_messages_of_the_server_are_one_line() {
     assert!(error.to_string().contains("one two (P0001)"), "{error}");
     assert_eq!(error.to_string().lines().count(), 1);
 }
+
+/// A server that greets as PostgreSQL does, names this version, and answers nothing.
+fn greeting(version: &str) -> std::net::SocketAddr {
+    use std::io::{Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let value = format!("server_version\0{version}\0");
+    let mut greeting = b"R\0\0\0\x08\0\0\0\0S".to_vec();
+    greeting.extend((value.len() as u32 + 4).to_be_bytes());
+    greeting.extend(value.bytes());
+    greeting.extend(b"Z\0\0\0\x05I");
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut piece = [0; 4096];
+            let _ = client.read(&mut piece);
+            let _ = client.write_all(&greeting);
+            // Until the client leaves.
+            while let Ok(1..) = client.read(&mut piece) {}
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_is_too_old_is_asked_nothing() {
+    for version in ["11.22 (Debian 11.22-1.pgdg120+1)", "9.6.24", "8.4beta1"] {
+        let url = format!("postgres://u@{}/d?sslmode=disable", greeting(version));
+        for read_only in [false, true] {
+            let error = refusal(&url, read_only);
+            assert!(matches!(error, StoreError::TooOld { .. }), "{error}");
+            let said = format!("the server is PostgreSQL {version}, too old; use version 12");
+            assert!(error.to_string().contains(&said) && !error.is_transient(), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_table_of_another_program_by_the_name_of_ours_is_named() {
+    for (table, why) in [
+        ("commonhold_meta(a bigint)", "column 1 is `a`, not `key`"),
+        ("commonhold_meta(key text PRIMARY KEY, value text)", "COLLATE default"),
+        ("commonhold_meta(key text COLLATE \"C\", value text)", "its primary key is ()"),
+    ] {
+        let database = Database::new();
+        database.sql(&format!("CREATE TABLE {table}"));
+        for read_only in [false, true] {
+            let error = refusal(&database.url(), read_only);
+            assert!(matches!(error, StoreError::SchemaDiffers { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("table commonhold_meta: ") && text.contains(why), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_schema_that_the_user_may_not_use_is_said_to_be_one() {
+    let server = server(&[]);
+    let url = server.url("d");
+    sql(&url, "CREATE ROLE guest LOGIN PASSWORD 'x'; CREATE SCHEMA mine");
+    let guest = format!("postgres://guest:x@{}/d?schema=mine", server.address());
+    let error = refusal(&guest, false);
+    assert!(matches!(&error, StoreError::Denied { why, .. } if why.contains("schema")), "{error}");
+}
+
+#[test]
+fn a_refusal_within_another_runtime_is_one() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let error = refusal("postgres://u@127.0.0.1:1/d", false);
+        assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_commit_that_no_replica_has_is_not_taken_for_durable() {
+    let server = server(&[]);
+    let url = server.url("d");
+    claimed(&url);
+    let mut store = open(&format!("{url}&statement_timeout=1000")).unwrap();
+    store.join([1; 16], 1, 0, &catalogue()).unwrap();
+    let configure = |text: &str| {
+        sql(&url, text);
+        sql(&url, "SELECT pg_reload_conf()");
+    };
+    configure("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    let (last, error) = std::thread::scope(|scope| {
+        // The first ones may be there before the new setting is.
+        let append = |n| store.append(&batch(&[row("a", n, n)])).err().map(|e| (n, e));
+        let waits = scope.spawn(|| (1..).find_map(append).unwrap());
+        let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+                      WHERE wait_event = 'SyncRep'";
+        while sql(&url, cancel) == "0\n" {
+            std::thread::yield_now();
+        }
+        waits.join().unwrap()
+    });
+    assert!(error.to_string().contains("on the primary alone"), "{error}");
+    assert!(error.is_transient(), "{error}");
+    configure("ALTER SYSTEM RESET synchronous_standby_names");
+    // It is there, and is sent again.
+    assert_eq!(sql(&url, "SELECT count(*) FROM t_history"), format!("{last}\n"));
+    store.append(&batch(&[row("a", last, last)])).unwrap();
+    assert_eq!(store.row_count(0).unwrap().history, last);
+    assert!(store.audit().unwrap().ok());
+}

@@ -12,7 +12,9 @@ use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::row::{Row, WriterId};
 use commonhold_core::schema::Schema;
 use commonhold_core::value::Value;
-use commonhold_store::{Batch, Claim, Node, SegmentIdentity, Store, TableBatch};
+use commonhold_store::{
+    Batch, Claim, Node, SegmentIdentity, Store, TableBatch, open, open_read_only,
+};
 
 /// How a database says things.
 pub(crate) struct Types {
@@ -31,9 +33,14 @@ pub(crate) struct Types {
 pub(crate) trait Backend {
     const TYPES: Types;
     fn new() -> Self;
+    fn url(&self) -> String;
     /// Opens the store, making it the first time.
-    fn open(&self) -> Box<dyn Store>;
-    fn open_read_only(&self) -> Box<dyn Store>;
+    fn open(&self) -> Box<dyn Store> {
+        open(&self.url()).unwrap()
+    }
+    fn open_read_only(&self) -> Box<dyn Store> {
+        open_read_only(&self.url()).unwrap()
+    }
     /// What somebody with write access to the database might do.
     fn execute(&self, sql: &str);
     /// Whether `scripts/verify_history.py` is content, and what it prints.

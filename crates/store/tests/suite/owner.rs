@@ -1,6 +1,6 @@
 //! Whose a store is: nodes, take-overs, batch numbers.
 
-use commonhold_store::{Batch, Node, Stamps, StoreError};
+use commonhold_store::{Batch, Node, Stamps, StoreError, open, open_existing, open_read_only};
 
 use super::{Backend, Writer, accounts, assert_sound, batch, claimed, segment};
 
@@ -141,4 +141,31 @@ pub(crate) fn a_claim_is_of_the_owner_that_was_looked_at<B: Backend>() {
     assert!(matches!(error, StoreError::ClaimedMeanwhile(_)), "{error}");
     let claim = second.claim_after(&segment(2), &accounts(), Some(2)).unwrap();
     assert_eq!(claim.epoch, 3);
+}
+
+pub(crate) fn a_later_format_is_refused<B: Backend>() {
+    let backend = B::new();
+    drop(claimed(&backend));
+    // As a store that was made before formats had numbers.
+    backend.execute("DELETE FROM commonhold_meta WHERE key = 'format'");
+    assert!(backend.open().owner().unwrap().is_some());
+    backend.execute("INSERT INTO commonhold_meta(key, value) VALUES('format', '99')");
+    for open in [open, open_existing, open_read_only] {
+        let error = open(&backend.url()).map(|store| store.url()).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { format: 99, known: 1, .. }), "{error}");
+        assert!(error.to_string().contains("format 99") && !error.is_transient(), "{error}");
+    }
+}
+
+pub(crate) fn what_is_not_there_is_not_made<B: Backend>() {
+    let backend = B::new();
+    for open in [open_existing, open_existing, open_read_only] {
+        let error = open(&backend.url()).map(|store| store.url()).unwrap_err();
+        let wanted = matches!(error, StoreError::Missing(_) | StoreError::NotAStore(_));
+        assert!(wanted, "{error}");
+    }
+    let (_, claim, mut writer) = claimed(&backend);
+    let mut store = open_existing(&backend.url()).unwrap();
+    store.join([1; 16], claim.epoch, 0, &accounts()).unwrap();
+    store.append(&batch(&[writer.account("a", 1)])).unwrap();
 }

@@ -101,7 +101,7 @@ fn extremes() -> Vec<[Value; 8]> {
         ),
         row(0, 1, 5e-324, false, "12", b"12", "12", 0),
         row(-1, 7, -3.0, true, "\u{feff}\n\t", &[0; 40], "\"\\u0000\"", -1),
-        row(1, 7, 0.1 + 0.2, true, "NULL", b"text", "[]", 1),
+        row(1, 7, 0.1 + 0.2, true, "NULL\u{fffe}\u{10ffff}", b"text", "[]", 1),
     ]
 }
 

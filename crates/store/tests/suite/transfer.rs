@@ -150,6 +150,16 @@ pub(crate) fn a_copy_that_was_broken_off_goes_on<A: Backend, B: Backend>() {
     assert_copied(&from, &to);
 }
 
+pub(crate) fn what_is_gone_from_the_source_meanwhile_is_not_in_the_copy<A: Backend, B: Backend>() {
+    let (from, to) = (A::new(), B::new());
+    source(from.open().as_mut());
+    // The rows of the table without history are written.
+    broken_off(&from, &to, 2);
+    from.execute("DELETE FROM seen WHERE key = 'b'");
+    copied(&from, &to).unwrap();
+    assert_copied(&from, &to);
+}
+
 pub(crate) fn of_two_copies_at_once_the_first_is_fenced_off<A: Backend, B: Backend>() {
     let (from, to) = (A::new(), B::new());
     source(from.open().as_mut());

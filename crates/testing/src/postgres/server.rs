@@ -25,6 +25,9 @@ const START: Duration = Duration::from_secs(60);
 /// Ports tried for TCP: below those that the kernel gives to clients.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// How often a port is looked for: another process may look at the same time.
+const PORT_TRIES: u32 = 20;
+
 /// What ends a server whose process is gone, and removes what it leaves: `$1` is the folder. It waits for the end of its
 /// standard input, which comes when the process that holds the other end has ended.
 const GUARD: &str = r#"
@@ -104,13 +107,35 @@ impl Server {
     /// When it cannot be started, with one line that says why.
     #[must_use]
     pub fn with(options: Options) -> Self {
-        match Self::try_with(options) {
+        match Self::try_with(options, None) {
             Ok(server) => server,
             Err(e) => panic!("no PostgreSQL for this test: {e}"),
         }
     }
 
-    fn try_with(options: Options) -> Result<Self, String> {
+    /// A replica of this server, which must run: a copy that follows it and takes no writes until it is
+    /// [promoted](Self::promote).
+    ///
+    /// # Panics
+    /// When it cannot be started, with one line that says why.
+    #[must_use]
+    pub fn replica(&self, options: Options) -> Self {
+        match Self::try_with(options, Some(self)) {
+            Ok(server) => server,
+            Err(e) => panic!("no replica for this test: {e}"),
+        }
+    }
+
+    /// Makes a server of its own of a replica; it takes writes when this returns.
+    ///
+    /// # Panics
+    /// When it is none, or does not run.
+    pub fn promote(&self) {
+        let done = super::sql(&self.url("postgres"), "SELECT pg_promote(true, 60)");
+        assert_eq!(done, "t\n", "the replica was not promoted");
+    }
+
+    fn try_with(options: Options, of: Option<&Self>) -> Result<Self, String> {
         let user = User::choose()?;
         // From here on the guard removes it.
         let folder = TempDir::new().map_err(|e| format!("temporary folder: {e}"))?.keep();
@@ -119,9 +144,20 @@ impl Server {
         }
         let port = if options.tcp { free_port()? } else { 5432 };
         let guard = Some(guard(&folder, user)?);
-        let server = Self { folder, options, port, user, running: Mutex::default(), guard };
-        server.initialise()?;
-        server.launch()?;
+        let mut server = Self { folder, options, port, user, running: Mutex::default(), guard };
+        match of {
+            Some(of) => server.copy(of)?,
+            None => server.initialise()?,
+        }
+        let mut left = PORT_TRIES;
+        while let Err(e) = server.launch() {
+            left -= 1;
+            if left == 0 || !server.options.tcp || !e.contains("TCP/IP socket") {
+                return Err(e);
+            }
+            // Another process was given it just now.
+            server.port = free_port()?;
+        }
         Ok(server)
     }
 
@@ -136,12 +172,15 @@ impl Server {
             user.own(&password)?;
         }
         initdb.arg("--pwfile").arg(&password);
-        let output = initdb.output().map_err(|e| format!("initdb: {e}"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(&output.stderr).replace('\n', "; ");
-        Err(format!("initdb: {text}"))
+        run(initdb, "initdb")
+    }
+
+    fn copy(&self, of: &Self) -> Result<(), String> {
+        let mut copy = self.program("pg_basebackup")?;
+        copy.arg("-D").arg(self.folder.join("data")).arg("-h").arg(&of.folder);
+        copy.args(["-p", &of.port.to_string(), "-U", "commonhold"]);
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        run(copy, "pg_basebackup")
     }
 
     /// A program that runs as the server's user, in its folder.
@@ -286,6 +325,16 @@ impl Drop for Server {
         // What the server's user could not remove.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Runs a program that ends; its words when it fails.
+fn run(mut program: Command, name: &str) -> Result<(), String> {
+    let output = program.output().map_err(|e| format!("{name}: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr).replace('\n', "; ");
+    Err(format!("{name}: {text}"))
 }
 
 /// Starts the shell that cleans up. Its own process group keeps a Ctrl-C from it.
