@@ -241,7 +241,7 @@ fn a_database_that_was_made_anew_takes_no_rows() {
     database.sql("DROP TABLE commonhold_meta, t, t_history");
     for _ in 0..2 {
         let error = store.append(&batch(&[row("a", 2, 2)])).unwrap_err();
-        let wanted = matches!(error, StoreError::Replaced(_) | StoreError::Database { .. });
+        let wanted = matches!(error, StoreError::Replaced(_) | StoreError::Rejected { .. });
         assert!(wanted, "{error}");
     }
     open(&database.url()).unwrap().claim(&segment(1), &catalogue()).unwrap();

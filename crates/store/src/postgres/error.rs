@@ -88,8 +88,8 @@ fn of_server(path: &str, code: &str, why: String) -> StoreError {
     }
 }
 
-/// Classes of what a table, its columns, constraints, policies or triggers do not take.
-const OF_CONTENT: [&str; 5] = ["22", "23", "42", "44", "P0"];
+/// Classes of what a table, its columns, constraints, indexes, rules, policies or triggers do not take.
+const OF_CONTENT: [&str; 7] = ["0A", "22", "23", "42", "44", "54", "P0"];
 
 #[cfg(test)]
 mod tests {

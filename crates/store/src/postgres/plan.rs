@@ -114,7 +114,7 @@ impl Plan {
             select: format!("SELECT {some} FROM \"{name}\" ORDER BY \"key\""),
             select_some: format!(
                 "SELECT {some} FROM \"{name}\", UNNEST($1::text[]) AS _u(_k) WHERE \"key\" = _k \
-                 FOR UPDATE OF \"{name}\""
+                 FOR NO KEY UPDATE OF \"{name}\""
             ),
             select_history: format!("SELECT {all} FROM \"{name}_history\""),
         }

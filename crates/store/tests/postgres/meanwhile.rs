@@ -163,6 +163,7 @@ fn a_table_that_takes_no_rows_is_named() {
         "ALTER TABLE t ADD COLUMN other int NOT NULL DEFAULT 0; ALTER TABLE t ALTER other DROP DEFAULT",
         "ALTER TABLE t_history RENAME COLUMN _link TO link",
         "DROP TABLE t",
+        "CREATE RULE also AS ON INSERT TO t DO ALSO SELECT 1",
         "INSERT INTO t_history SELECT 'b', n, _version, _hash, _clock, _writer, _seq, _committed_at,
              _deleted, 2, _link FROM t_history",
     ] {
