@@ -273,6 +273,22 @@ fn a_full_disk_is_waited_for() {
 }
 
 #[test]
+fn nothing_is_made_in_place_of_what_was_moved_away() {
+    let mut random = Random::from_environment();
+    let mut place = Place::new(&mut random);
+    let url = place.server.url("postgres");
+    for what in ["SCHEMA public", "TABLE commonhold_meta"] {
+        let (kind, name) = what.split_once(' ').unwrap();
+        sql(&url, &format!("ALTER {what} RENAME TO aside"));
+        place.assert_out("no table commonhold_meta");
+        // It could not come back under its name if somebody had taken that.
+        sql(&url, &format!("ALTER {kind} aside RENAME TO {name}"));
+        place.durable();
+    }
+    place.judge();
+}
+
+#[test]
 fn a_steward_may_begin_without_its_store() {
     let mut random = Random::from_environment();
     let mut place = Place::new(&mut random);

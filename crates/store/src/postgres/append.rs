@@ -43,11 +43,22 @@ impl Appending<'_> {
         let (conn, path) = (self.conn, self.conn.path());
         let parts = self.batch.tables.iter().map(|part| self.part(part));
         let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
-        let looks = parts.iter_mut().map(|part| part.current.next());
-        let looks = looks.collect::<Result<Vec<_>, _>>()?;
+        // A statement that cannot be prepared says nothing either before the owner is known.
+        let mut unprepared = Ok(());
+        let mut next = |part: &mut Part<'_>| match part.current.next() {
+            Ok(look) => look,
+            Err(e) => {
+                if unprepared.is_ok() {
+                    unprepared = Err(e.of_table(&part.plan.spec.name));
+                }
+                None
+            }
+        };
+        let looks: Vec<_> = parts.iter_mut().map(&mut next).collect();
         let Begun { meta, looked } = fence::begin(conn, store_id, self.keys(), &looks)?;
         meta::check_owner(&meta, path, self.attached.uuid, self.attached.epoch)?;
         let last = meta::check_last(&meta, path, self.batch)?;
+        unprepared?;
         let (mut foreign, mut wrote) = (Vec::new(), !self.batch.marks.is_empty());
         for (part, rows) in parts.iter_mut().zip(looked) {
             let taken = rows.and_then(|rows| part.current.take(rows));
