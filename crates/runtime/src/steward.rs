@@ -335,7 +335,12 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
         drained.iter().try_for_each(|table| handle.complete(table))?;
         space.complete_marks(&marks)?;
     }
-    let appended = match store.append(&batch) {
+    let mut appended = store.append(&batch);
+    if matches!(&appended, Err(error) if error.table().is_some()) {
+        // What was moved amid the first try, with all that is beside it, is no table's fault: the second says so.
+        appended = store.append(&batch);
+    }
+    let appended = match appended {
         Err(_) if planted(Fault::FailureIsStored) => Appended::default(),
         Err(error) => {
             drained.iter().try_for_each(|table| handle.return_batch(table))?;
