@@ -335,12 +335,7 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
         drained.iter().try_for_each(|table| handle.complete(table))?;
         space.complete_marks(&marks)?;
     }
-    let mut appended = store.append(&batch);
-    if matches!(&appended, Err(error) if error.table().is_some()) {
-        // What was moved amid the first try, with all that is beside it, is no table's fault: the second says so.
-        appended = store.append(&batch);
-    }
-    let appended = match appended {
+    let appended = match append(store.as_mut(), &batch) {
         Err(_) if planted(Fault::FailureIsStored) => Appended::default(),
         Err(error) => {
             drained.iter().try_for_each(|table| handle.return_batch(table))?;
@@ -378,6 +373,14 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
     }
     completed?;
     Ok(if appended.foreign.is_empty() { rows.max(1) } else { rows })
+}
+
+/// Appends a batch. What is moved amid the first try, with all that is beside it, is no table's fault: the second says so.
+fn append(store: &mut dyn Store, batch: &Batch) -> Result<Appended, StoreError> {
+    match store.append(batch) {
+        Err(error) if error.table().is_some() => store.append(batch),
+        appended => appended,
+    }
 }
 
 /// What a table has for the store, with what the segment knows to be there.
