@@ -54,6 +54,8 @@ pub enum Base {
     Stored(u64),
     /// Nothing; versions up to this one are of records before it.
     After(u64),
+    /// It cannot be told: the word that says so is damaged.
+    Unknown,
 }
 
 /// One slot of a batch.
@@ -270,10 +272,13 @@ impl Handle {
             crate::insert::raise_floor(table, version)?;
         }
         let rows = (first, drained.rows.len());
-        let base = version.wrapping_sub(head.versions_since(persisted));
-        let stored = persisted.cell() != NO_CELL;
+        let known = match version.checked_sub(head.versions_since(persisted)) {
+            Some(base) if persisted.cell() != NO_CELL => Base::Stored(base),
+            Some(base) => Base::After(base),
+            None => Base::Unknown,
+        };
         // Only rows that are sound get here.
-        drained.known.resize(rows.1, if stored { Base::Stored(base) } else { Base::After(base) });
+        drained.known.resize(rows.1, known);
         // With the first version after a floor of 0 no record of the table was deleted before it.
         let succeeds = persisted.cell() == NO_CELL && persisted.tag() != 0;
         drained.marks.push(Mark { record, head, version, rows, succeeds, chain, deleted });

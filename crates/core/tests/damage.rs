@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
+use commonhold_core::drain::Base;
 use commonhold_core::schema::Schema;
 use commonhold_core::{Error, Handle, Space};
 use commonhold_segment::sync::Ordering;
@@ -45,6 +46,29 @@ fn a_damaged_record_is_left_out_and_the_others_are_stored() {
             assert_eq!(space.figures(0).unwrap().unstored_records, 1);
         }
     }
+}
+
+#[test]
+fn what_the_store_has_is_not_told_by_a_damaged_word() {
+    let mut unknown = 0;
+    for bit in 0..64 {
+        let (space, handle) = ten(History::Latest);
+        handle.complete(&handle.collect(0, 100).unwrap()).unwrap();
+        let layout = &space.segment().layout().tables[0];
+        let persisted = layout.slots.start + 4 * layout.slot_stride + 1;
+        space.segment().words()[persisted].fetch_xor(1 << bit, Ordering::SeqCst);
+        space.flag_all().unwrap();
+        let drained = handle.collect(0, 100).unwrap();
+        for (row, known) in drained.rows.iter().zip(&drained.known) {
+            match known {
+                Base::Stored(version) | Base::After(version) => assert!(*version <= row.version),
+                Base::Unknown => unknown += 1,
+            }
+        }
+        handle.complete(&drained).unwrap();
+        assert_eq!(space.figures(0).unwrap().unstored_records, 0, "it is stored once more");
+    }
+    assert!(unknown > 30, "most bits make it newer than the record: {unknown}");
 }
 
 #[test]

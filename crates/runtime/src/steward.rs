@@ -399,6 +399,7 @@ fn known_of(base: Base) -> Known {
     match base {
         Base::Stored(version) => Known::Version(version),
         Base::After(version) => Known::NothingAfter(version),
+        Base::Unknown => Known::Anything,
     }
 }
 
