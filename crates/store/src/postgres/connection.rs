@@ -119,8 +119,8 @@ impl Connection {
         let schema = quoted(&url.schema);
         let commit = if url.synchronous_commit { "on" } else { "off" };
         // Rows that the user may not see are an error: left out unseen, they would be taken for removed ones.
-        // A plan is made for the arrays and the tables as they are: one that was made while a table was small would
-        // read all of it for ever.
+        // Claims, loading and audits plan each statement for the arrays and the tables as they are: a plan that was made
+        // while a table was small would read all of it for ever. A steward does otherwise, see [`Connection::serve`].
         let settings = format!(
             "SET search_path = {schema}; SET synchronous_commit = {commit}; SET row_security = off;
              SET client_min_messages = warning; SET lock_timeout = {};
