@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
@@ -46,9 +47,28 @@ pub(crate) fn end(pid: Pid) {
     let _ = waitpid(pid, None);
 }
 
-/// Shares the work between `count` processes: each is told its number; their outcomes together.
+/// From now on this process, and those that it starts, run on one of its processors: the `number`-th in turn.
+///
+/// Who steps a child and the child take turns; on two processors each step would wake the other one, which takes five
+/// times as long.
+pub(crate) fn keep_together(processors: &CpuSet, number: usize) -> Result<(), Failure> {
+    let all = (0..CpuSet::count()).filter(|n| processors.is_set(*n).unwrap_or(false));
+    let count = all.clone().count();
+    let mut one = CpuSet::new();
+    one.set(all.cycle().nth(number % count.max(1)).ok_or("no processor")?)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &one)?)
+}
+
+/// The processors that this process may use.
+pub(crate) fn processors() -> Result<CpuSet, Failure> {
+    Ok(sched_getaffinity(Pid::from_raw(0))?)
+}
+
+/// Shares the work between `count` processes, each on one of the `processors`: each is told its number; their
+/// outcomes together.
 pub(crate) fn share(
     count: usize,
+    processors: &CpuSet,
     work: impl Fn(usize) -> Result<Outcome, Failure>,
 ) -> Result<Outcome, Failure> {
     let mut workers = Vec::new();
@@ -56,7 +76,8 @@ pub(crate) fn share(
         let (reader, writer) = nix::unistd::pipe()?;
         let pid = child(|| {
             watch::say_on(writer.as_raw_fd());
-            let outcome = work(number).unwrap_or_else(|error| {
+            let done = keep_together(processors, number).and_then(|()| work(number));
+            let outcome = done.unwrap_or_else(|error| {
                 let mut failed = Outcome::default();
                 failed.violation(format!("the check itself failed: {error}"));
                 failed

@@ -281,9 +281,9 @@ impl Path {
         self.places.len() as u64
     }
 
-    /// The last instruction up to `n` that is met for the first time.
+    /// The last instruction up to `n` that is met for the first time; behind the last one, of all.
     fn anchor(&self, n: u64) -> u64 {
-        self.anchors.get(n as usize).copied().unwrap_or(0).into()
+        self.anchors.get(n as usize).or(self.anchors.last()).copied().unwrap_or(0).into()
     }
 
     /// Brings `child`, which stands at the first mark, to where `n` instructions are behind it; false when it came

@@ -28,7 +28,7 @@ pub(crate) const CHECK: Check = Check {
         Bite::Fault(Fault::CompleteFirst),
         Bite::Fault(Fault::NoFlagAll),
     ],
-    limit_s: 300,
+    limit_s: 600,
 };
 
 /// The ids of an operation's injections begin at its number times this.
@@ -121,6 +121,8 @@ fn hand_over(world: &World) -> Result<(), Failure> {
 }
 
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
+    let processors = fork::processors()?;
+    fork::keep_together(&processors, 0)?;
     let mut ways = Vec::new();
     for (number, long) in ALL.iter().enumerate() {
         let wanted = plan.only.is_none_or(|only| only / IDS == number as u64);
@@ -132,7 +134,7 @@ fn run(plan: &Plan) -> Result<Outcome, Failure> {
             ));
         }
     }
-    fork::share(WORKERS, |worker| {
+    fork::share(WORKERS, &processors, |worker| {
         let mut outcome = Outcome::default();
         let mut figures = Vec::new();
         for (number, long, path) in &ways {

@@ -27,7 +27,7 @@ use world::World;
 /// So many processes share the work.
 const WORKERS: usize = 2;
 /// An injection that takes longer hangs; on a machine that does nothing else it takes a thousandth.
-const LIMIT_S: u32 = 30;
+const LIMIT_S: u32 = 60;
 /// Of a thousand injections so many may miss their instruction, because the child's way was shorter this time.
 const MISSED_PER_MILLE: u64 = 10;
 
@@ -42,7 +42,7 @@ pub(crate) const KILLED: Check = Check {
         Bite::Fault(Fault::NoBucketLook),
         Bite::Fault(Fault::NoChainWalk),
     ],
-    limit_s: 300,
+    limit_s: 600,
 };
 
 /// Frozen after every instruction.
@@ -59,13 +59,13 @@ pub(crate) const FROZEN: Check = Check {
         Bite::Fault(Fault::StaleBucket),
         Bite::Fault(Fault::NoFloor),
     ],
-    limit_s: 300,
+    limit_s: 600,
 };
 
 type Inject = fn(&World, &Path, &Injection) -> Result<(), Failure>;
 
 fn steps(plan: &Plan, inject: Inject) -> Result<Outcome, Failure> {
-    fork::share(WORKERS, |worker| {
+    fork::share(WORKERS, &fork::processors()?, |worker| {
         let folder = plan.folder.join(worker.to_string());
         std::fs::create_dir(&folder)?;
         let world = World::build(&folder, false)?;

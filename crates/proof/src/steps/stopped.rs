@@ -10,7 +10,7 @@ use super::spec::{Event, Op, Seen};
 use super::subject::{Others, Subject, named};
 use super::world::World;
 use super::{LIMIT_S, Missed, judge, record};
-use crate::{Bite, Check, Failure, Outcome, Plan, watch};
+use crate::{Bite, Check, Failure, Outcome, Plan, fork, watch};
 
 /// Stopped after every instruction.
 pub(crate) const CHECK: Check = Check {
@@ -18,13 +18,14 @@ pub(crate) const CHECK: Check = Check {
     about: "SIGSTOP of a writer after every instruction of an update: others' throughput, and its end after SIGCONT",
     run,
     bites: &[Bite::Fault(Fault::SweepLiving)],
-    limit_s: 200,
+    limit_s: 600,
 };
 
 /// So many updates of others while one is stopped.
 const ROUNDS: u32 = 200;
 
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
+    fork::keep_together(&fork::processors()?, 0)?;
     let world = World::build(&plan.folder, false)?;
     let mut outcome = Outcome::default();
     let (mut alone, mut beside, mut worst) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);

@@ -39,7 +39,7 @@ pub(crate) const CHECK: Check = Check {
         Bite::Fault(Fault::NoIntentBump),
         Bite::Fault(Fault::GuardSecondHolder),
     ],
-    limit_s: 300,
+    limit_s: 600,
 };
 
 /// What happens to the child.
@@ -103,7 +103,7 @@ const SCRIPTS: u64 = 3;
 const SAMPLE: u64 = 40;
 
 fn run(plan: &Plan) -> Result<Outcome, Failure> {
-    let mut all = fork::share(WORKERS, |worker| {
+    let mut all = fork::share(WORKERS, &fork::processors()?, |worker| {
         let folder = plan.folder.join(worker.to_string());
         std::fs::create_dir(&folder)?;
         let scene = Scene::build(&folder)?;
