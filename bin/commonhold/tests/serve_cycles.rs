@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use commonhold::workers::PoolOptions;
 use commonhold::{Config, TableConfig};
 use commonhold_server::{Server, ServerOptions};
+use commonhold_testing::process::threads;
 
 /// Rounds before what is kept for good (thread-local storage, lazily made tables, the allocator's own) is there.
 const WARM_UP: u32 = 20;
@@ -41,7 +42,7 @@ fn holdings() -> Holdings {
     });
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let mappings = maps.lines().filter(|line| line.contains("/dev/shm/")).count();
-    let threads = names("/proc/self/task").count();
+    let threads = threads().unwrap();
     Holdings { descriptors, threads, children: children.sum(), mappings }
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Board {
 #[repr(C, align(4096))]
 pub(crate) struct Desk {
     pub(crate) count: Line,
+    /// 1 while the worker waits to be woken.
+    pub(crate) asleep: Line,
     pub(crate) histogram: [AtomicU64; HISTOGRAM_WORDS],
     pub(crate) sampled: Line,
     pub(crate) samples: [AtomicU64; SAMPLES],

@@ -2,7 +2,7 @@
 //! processes, one after the other.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use commonhold_os::futex;
@@ -136,6 +136,26 @@ impl Crew {
             return Err(format!("{job:?}: {counted} counted, {made:?} made").into());
         }
         Ok((self.gather((after - before) as f64 / elapsed.as_secs_f64()), share))
+    }
+
+    /// How many times a second workers that do nothing but sleep are woken, one after the other, by one thread.
+    pub(crate) fn wakes(&self, active: usize, time: Duration) -> Outcome<f64> {
+        let over = AtomicBool::new(false);
+        let wake = || {
+            while !over.load(Ordering::Relaxed) {
+                for desk in self.arena.desks() {
+                    if desk.asleep.0.swap(0, Ordering::SeqCst) == 1 {
+                        futex::wake_all(&desk.asleep.0);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(wake);
+            let round = self.round(Job::Sleep, active, time);
+            over.store(true, Ordering::Relaxed);
+            Ok(round?.rate)
+        })
     }
 
     fn gather(&self, rate: f64) -> Round {

@@ -53,6 +53,8 @@ pub(crate) enum Job {
     DurableFull,
     /// The same with one record for all, with full history.
     DurableHot,
+    /// Sleep until the benchmark wakes it.
+    Sleep,
     /// A short section: under a guard, and under the mutexes; and how long each waits for it.
     Guard,
     Pthread,
@@ -64,7 +66,7 @@ pub(crate) enum Job {
     RawSyncWait,
 }
 
-const JOBS: [Job; 26] = [
+const JOBS: [Job; 27] = [
     Job::Exit,
     Job::Hot,
     Job::HotRaw,
@@ -83,6 +85,7 @@ const JOBS: [Job; 26] = [
     Job::DurableLatest,
     Job::DurableFull,
     Job::DurableHot,
+    Job::Sleep,
     Job::Guard,
     Job::Pthread,
     Job::Robust,
@@ -209,6 +212,7 @@ impl Kit<'_> {
             Job::DurableLatest => self.durable(&self.latest, self.index),
             Job::DurableFull => self.durable(&self.full, self.index),
             Job::DurableHot => self.durable(&self.full, 0),
+            Job::Sleep => self.again(|| self.sleep()),
             Job::Guard => self.sections(&self.guard),
             Job::GuardWait => self.waits(&self.guard),
             Job::Pthread => self.sections(&self.arena.pthread(Robustness::Stalled)),
@@ -331,6 +335,16 @@ impl Kit<'_> {
 
     fn give_turn(&self) -> Outcome {
         self.latest.update(&key(0), |sample| sample.value += 1)?;
+        Ok(())
+    }
+
+    /// Sleeps until it is woken, or the order is over.
+    fn sleep(&self) -> Outcome {
+        let word = &self.desk.asleep.0;
+        word.store(1, Ordering::SeqCst);
+        while word.load(Ordering::SeqCst) == 1 && !self.stopped() {
+            futex::wait(word, 1, Duration::from_millis(100));
+        }
         Ok(())
     }
 

@@ -24,6 +24,8 @@ use crate::word::{Phase, Word};
 
 /// So many looks before a waiter sleeps: about the cost of one sleep and wake.
 const SPINS: u32 = if cfg!(feature = "loom") { 1 } else { 200 };
+/// A store takes longer than that: who waits for it leaves the processor to those who work.
+const STORE_SPINS: u32 = 0;
 
 /// A point in time until which to wait.
 #[derive(Debug, Clone, Copy)]
@@ -58,14 +60,15 @@ impl Deadline {
     }
 }
 
-/// Sleeps until `word` has moved from `seen`; false when the deadline passed first.
+/// Looks `spins` times, then sleeps until `word` has moved from `seen`; false when the deadline passed first.
 pub(crate) fn wait_moved(
     space: &Space,
     word: &AtomicU64,
     seen: Head,
     deadline: &Deadline,
+    spins: u32,
 ) -> Result<bool, Error> {
-    for _ in 0..SPINS {
+    for _ in 0..spins {
         if Head::load(word, Ordering::Acquire).position() != seen.position() {
             return Ok(true);
         }
@@ -109,8 +112,8 @@ impl Handle {
                     Some((Err(e), _)) => return Err(e),
                     Some((Ok(Some(made)), _)) => return Ok(made),
                     Some((Ok(None), head)) => {
-                        let view = self.space().table(table)?;
-                        wait_moved(self.space(), view.slot(record.slot)?.head, head, &deadline)?
+                        let word = self.space().table(table)?.slot(record.slot)?.head;
+                        wait_moved(self.space(), word, head, &deadline, SPINS)?
                     }
                     None => self.wait_present(table, key, &deadline)?,
                 }
@@ -144,7 +147,7 @@ impl Handle {
             if let Some(made) = made? {
                 return Ok(Some(made));
             }
-            if !wait_moved(self.space(), head, seen, deadline)? {
+            if !wait_moved(self.space(), head, seen, deadline, SPINS)? {
                 return Ok(None);
             }
         }
@@ -220,7 +223,7 @@ impl Handle {
             self.space().check_storable(Some(commit.table), what)?;
             self.space().hurry_steward()?;
             let piece = Deadline::after(deadline.left().unwrap_or_default().min(WAIT_PIECE));
-            let moved = wait_moved(self.space(), slot.persisted, persisted, &piece)?;
+            let moved = wait_moved(self.space(), slot.persisted, persisted, &piece, STORE_SPINS)?;
             if !moved && deadline.left().is_none() {
                 let what = format!("version {} to be stored", commit.version);
                 let why = self.space().why_not_stored();
@@ -281,7 +284,7 @@ impl Handle {
             if now.phase() == Phase::Retired {
                 std::thread::yield_now();
             } else {
-                wait_moved(self.space(), slot.persisted, persisted, &piece)?;
+                wait_moved(self.space(), slot.persisted, persisted, &piece, STORE_SPINS)?;
             }
             if deadline.left().is_none() {
                 let why = self.space().why_not_stored();

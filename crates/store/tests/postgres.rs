@@ -5,6 +5,7 @@
 mod fence;
 #[path = "postgres/meanwhile.rs"]
 mod meanwhile;
+mod one_table;
 #[path = "postgres/refusals.rs"]
 mod refusals;
 #[path = "postgres/secrets.rs"]
@@ -12,19 +13,14 @@ mod secrets;
 
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::hash::{record_prefix, state_hash};
-use commonhold_core::row::{Row, WriterId};
+use commonhold_core::row::Row;
 use commonhold_core::schema::Schema;
 use commonhold_store::{
-    Batch, Node, SegmentIdentity, Store, StoreError, TableBatch, normalise, open, open_read_only,
+    Batch, Node, SegmentIdentity, Store, StoreError, normalise, open, open_read_only,
 };
 use commonhold_testing::postgres::{Database, Server, Stop, sql};
+use one_table::{batch, catalogue, row};
 use tokio_postgres::AsyncMessage;
-
-fn catalogue() -> Catalogue {
-    let mut spec = TableSpec::new("t", Schema::new(vec!["n:i64".parse().unwrap()]).unwrap());
-    spec.history = History::Full;
-    Catalogue::new(4, 1, vec![spec]).unwrap()
-}
 
 fn segment(n: u8) -> SegmentIdentity {
     SegmentIdentity {
@@ -34,27 +30,6 @@ fn segment(n: u8) -> SegmentIdentity {
         node: Node { id: "1".repeat(32), host: "here".to_owned() },
         device: 0,
     }
-}
-
-/// Version `version` of `key`, the writer's commit number `sequence`.
-fn row(key: &str, version: u64, sequence: u64) -> Row {
-    let payload = version.to_le_bytes().to_vec();
-    Row {
-        hash: state_hash(record_prefix("t", key), version, &payload),
-        key: key.to_owned(),
-        payload,
-        version,
-        clock: vec![sequence],
-        writer: WriterId::new(1, 1, 1),
-        sequence,
-        committed_at: 1,
-        deleted: false,
-    }
-}
-
-fn batch(rows: &[Row]) -> Batch {
-    let tables = vec![TableBatch { table: 0, rows: rows.to_vec(), ..TableBatch::default() }];
-    Batch { tables, ..Batch::default() }
 }
 
 /// A store that segment 1 has claimed.

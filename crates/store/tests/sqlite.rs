@@ -1,16 +1,13 @@
 //! What is particular to a store in a SQLite file: the file itself, foreign contents, failures halfway.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod one_table;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use commonhold_core::catalogue::{Catalogue, History, TableSpec};
-use commonhold_core::hash::{record_prefix, state_hash};
-use commonhold_core::row::{Row, WriterId};
-use commonhold_core::schema::Schema;
-use commonhold_store::{
-    Batch, Known, Node, SegmentIdentity, StoreError, TableBatch, open, open_read_only,
-};
+use commonhold_store::{Known, Node, SegmentIdentity, StoreError, open, open_read_only};
+use one_table::{batch, catalogue, row};
 use rusqlite::Connection;
 
 fn folder() -> (tempfile::TempDir, PathBuf, String) {
@@ -18,12 +15,6 @@ fn folder() -> (tempfile::TempDir, PathBuf, String) {
     let path = folder.path().join("s.db");
     let url = format!("sqlite:{}", path.display());
     (folder, path, url)
-}
-
-fn catalogue() -> Catalogue {
-    let mut spec = TableSpec::new("t", Schema::new(vec!["n:i64".parse().unwrap()]).unwrap());
-    spec.history = History::Full;
-    Catalogue::new(4, 1, vec![spec]).unwrap()
 }
 
 fn segment() -> SegmentIdentity {
@@ -34,28 +25,6 @@ fn segment() -> SegmentIdentity {
         node: Node::this(),
         device: 0,
     }
-}
-
-/// Version `version` of `key`, the writer's commit number `sequence`.
-fn row(key: &str, version: u64, sequence: u64) -> Row {
-    let payload = version.to_le_bytes().to_vec();
-    Row {
-        hash: state_hash(record_prefix("t", key), version, &payload),
-        key: key.to_owned(),
-        payload,
-        version,
-        clock: vec![sequence],
-        writer: WriterId::new(1, 1, 1),
-        sequence,
-        committed_at: 1,
-        deleted: false,
-    }
-}
-
-fn batch(rows: &[Row]) -> Batch {
-    let tables =
-        vec![TableBatch { table: 0, rows: rows.to_vec(), floor: 0, ..TableBatch::default() }];
-    Batch { tables, ..Batch::default() }
 }
 
 fn execute(path: &Path, sql: &str) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use commonhold::systems::sigils::{SigilIdentity, SigilOptions};
 use commonhold::workers::jobs::{Job, JobContext, Jobs, look};
 use commonhold::{Runtime, Table};
+use commonhold_testing::process::threads;
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use super::{Ended, attach, say, told};
@@ -106,7 +107,7 @@ pub(super) fn again(segment: &str, args: &[&str]) -> Ended {
     let runtime = attach(segment, false)?;
     let count = |folder: &str| std::fs::read_dir(folder).map(Iterator::count);
     let entries = || runtime.space().participants().len();
-    let before = (count("/proc/self/task")?, count("/proc/self/fd")?, entries());
+    let before = (threads()?, count("/proc/self/fd")?, entries());
     for _ in 0..rounds.parse::<u32>()? {
         let runs = || -> Result<u64, Box<dyn Error>> {
             let views = look(runtime.space())?.unwrap_or_default();
@@ -123,12 +124,7 @@ pub(super) fn again(segment: &str, args: &[&str]) -> Ended {
         jobs.stop(LIMIT)?;
     }
     let (descriptors, entries) = (count("/proc/self/fd")?, entries());
-    // A thread that was joined is listed a little longer.
-    let deadline = Instant::now() + LIMIT;
-    while count("/proc/self/task")? != before.0 && Instant::now() < deadline {
-        std::thread::yield_now();
-    }
-    let threads = count("/proc/self/task")?;
+    let threads = threads()?;
     let (of, were, took) = before;
     say(&format!(
         "threads {threads} of {of}, descriptors {descriptors} of {were}, participants {entries} of {took}"

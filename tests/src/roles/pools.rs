@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use commonhold::Runtime;
 use commonhold::workers::{Pool, PoolError, PoolOptions, Task, TaskError};
+use commonhold_testing::process::threads;
 
 use super::{Ended, attach, say, told};
 use crate::stage::LIMIT;
@@ -155,7 +156,7 @@ fn figures(runtime: &Runtime) -> Result<String, Box<dyn std::error::Error>> {
     }
     runtime.sweep()?;
     let participants = runtime.space().participants().len();
-    let (descriptors, threads) = (count("/proc/self/fd")?, count("/proc/self/task")?);
+    let (descriptors, threads) = (count("/proc/self/fd")?, threads()?);
     Ok(format!(
         "{descriptors} descriptors, {threads} threads, {children} children, {participants} participants"
     ))

@@ -1,8 +1,9 @@
 //! Schedulers that are killed, and one that shows that it leaves nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use commonhold::workers::{Every, Pool, PoolOptions, Scheduler, TableSource};
+use commonhold_testing::process::threads;
 
 use super::{Ended, attach, say, told};
 use crate::nodes::{NODES, Node};
@@ -30,7 +31,7 @@ pub(super) fn reload(segment: &str, args: &[&str]) -> Ended {
     let runtime = attach(segment, false)?;
     let nodes = runtime.table::<Node>(NODES)?;
     let count = |folder: &str| std::fs::read_dir(folder).map(Iterator::count);
-    let before = (count("/proc/self/task")?, count("/proc/self/fd")?);
+    let before = (threads()?, count("/proc/self/fd")?);
     for round in 0..rounds.parse::<i64>()? {
         let options = PoolOptions::new().workers(1..=2);
         let pool = Pool::start(&runtime, tasks::kinds(), options)?;
@@ -47,12 +48,7 @@ pub(super) fn reload(segment: &str, args: &[&str]) -> Ended {
     }
     // Descriptors at once: what a thread of the pool's or the scheduler's has is closed before it ends.
     let descriptors = count("/proc/self/fd")?;
-    // A thread that was joined is listed a little longer.
-    let deadline = Instant::now() + LIMIT;
-    while count("/proc/self/task")? != before.0 && Instant::now() < deadline {
-        std::thread::yield_now();
-    }
-    let threads = count("/proc/self/task")?;
+    let threads = threads()?;
     say(&format!("threads {threads} of {}, descriptors {descriptors} of {}", before.0, before.1));
     Ok(())
 }
