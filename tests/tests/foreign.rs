@@ -271,6 +271,39 @@ fn a_table_that_takes_no_rows_stops_alone() {
 }
 
 #[test]
+fn of_two_stopped_tables_the_mended_one_goes_on() {
+    for (name, other) in [(FULL, LATEST), (LATEST, FULL)] {
+        let stage = stage!();
+        let runtime = stage.open();
+        with_record(&runtime);
+        let tables: [Table<Item>; 2] = [name, other].map(|t| runtime.table(t).unwrap());
+        for (table, at) in tables.iter().zip([name, other]) {
+            let refuse = "CREATE TRIGGER no_* BEFORE UPDATE ON * BEGIN SELECT RAISE(ABORT, 'not today'); END";
+            elsewhere(&stage, &refuse.replace('*', at));
+            not_storable(table.update("key", |item| item.n += 1).unwrap().durable(LIMIT));
+        }
+        // One is tried again each second, and each time in vain: the other one must not wait for it.
+        for round in 3..13 {
+            elsewhere(&stage, &format!("DROP TRIGGER no_{other}"));
+            let at = position(&runtime, other);
+            eventually("it goes on", || runtime.space().stop_of(at).unwrap() == Stop::Goes);
+            tables[1].update("key", |item| item.n += 1).unwrap().durable(LIMIT).unwrap();
+            assert_eq!(judge::stored(&stage, other)["key"].2, 2 * round - 3);
+            let refuse = "CREATE TRIGGER no_* BEFORE UPDATE ON * BEGIN SELECT RAISE(ABORT, 'not today'); END";
+            elsewhere(&stage, &refuse.replace('*', other));
+            not_storable(tables[1].update("key", |item| item.n += 1).unwrap().durable(LIMIT));
+        }
+        for name in [name, other] {
+            elsewhere(&stage, &format!("DROP TRIGGER no_{name}"));
+        }
+        drop(tables);
+        let goes = |name| runtime.space().stop_of(position(&runtime, name)).unwrap() == Stop::Goes;
+        eventually("both go on", || goes(name) && goes(other));
+        judge::settle(&stage, &runtime);
+    }
+}
+
+#[test]
 fn the_next_steward_stops_the_table_too() {
     let stage = stage!();
     let first = stage.open();

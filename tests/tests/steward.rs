@@ -1,6 +1,7 @@
 //! The steward's role: it moves when its holder dies or leaves, and waits when he is stopped.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use commonhold::{Error, Runtime, Table};
@@ -71,6 +72,43 @@ fn everything_is_stored_when_stewards_are_killed() {
 #[test]
 fn everything_is_stored_when_stewards_leave() {
     hand_over(|steward, _| steward.end_well());
+}
+
+#[test]
+fn a_steward_leaves_although_others_commit_without_end() {
+    let stage = stage!();
+    let steward = stage.open();
+    let table: Table<Item> = steward.table(LATEST).unwrap();
+    let own = table.insert("own", &Item { owner: 1, n: 1 }).unwrap();
+    own.durable(LIMIT).unwrap();
+    let others = stage.open();
+    assert_eq!(holder(&others), std::process::id());
+    let (over, commits) = (AtomicBool::new(false), AtomicU64::new(0));
+    let left = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let table: Table<Item> = others.table(LATEST).unwrap();
+            while !over.load(Ordering::Relaxed) {
+                table.update_or_insert("others", Item::default, |item| item.n += 1).unwrap();
+                commits.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        eventually("others commit", || commits.load(Ordering::Relaxed) > 1000);
+        table.update("own", |item| item.n += 1).unwrap();
+        let (gone, told) = std::sync::mpsc::channel();
+        drop(table);
+        scope.spawn(move || {
+            drop(steward);
+            let _ = gone.send(());
+        });
+        let left = told.recv_timeout(LIMIT);
+        over.store(true, Ordering::Relaxed);
+        left
+    });
+    left.expect("the steward has gone before the others ended");
+    judge::settle(&stage, &others);
+    let stored = judge::stored(&stage, LATEST);
+    assert_eq!(stored["own"].2, 2);
+    assert_eq!(stored["others"].2, commits.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -19,7 +19,7 @@
 
 use std::collections::BTreeSet;
 
-use commonhold_segment::sync::{Fault, Ordering, fence, planted};
+use commonhold_segment::sync::{AtomicU64, Fault, Ordering, fence, planted};
 
 use crate::error::Error;
 use crate::handle::Handle;
@@ -30,6 +30,9 @@ use crate::read::{ALL, Found, Snapshot, snapshot};
 use crate::row::Row;
 use crate::table::{RecordRef, SlotView, TableControl, TableView};
 use crate::word::{Phase, Word};
+
+/// Rows of about so many bytes make a batch: what a store takes in a second or two.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// What one table has for the store.
 #[derive(Debug, Default)]
@@ -44,6 +47,8 @@ pub struct Drained {
     pub floor: u64,
     /// The first record that was left out because it is damaged, in words.
     pub damage: Option<String>,
+    /// Flagged slots were left for the next batch.
+    pub cut: bool,
     marks: Vec<Mark>,
 }
 
@@ -83,7 +88,7 @@ impl Drained {
 
 impl Handle {
     /// For the steward: collects what the flagged slots of the table have for the store, until there are
-    /// `limit` rows or more. Slots beyond it keep their flags.
+    /// `limit` rows or more, or rows of some 16 MiB. Slots beyond it keep their flags, and come first the next time.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the segment is damaged.
@@ -117,29 +122,38 @@ impl Handle {
         let view = self.space().table(table)?;
         let mut drained = Drained { table, ..Drained::default() };
         let words = view.words.get(view.layout.dirty.clone()).unwrap_or_default();
-        for (base, word) in (0_u32..).step_by(64).zip(words) {
-            if word.load(Ordering::SeqCst) == 0 {
+        let mut bytes = 0;
+        for (word, base, mask) in from(words, self.resume(table)) {
+            if word.load(Ordering::SeqCst) & mask == 0 {
                 continue;
             }
             let late = planted(Fault::FlagClearedLate);
-            let mut bits =
-                if late { word.load(Ordering::SeqCst) } else { word.swap(0, Ordering::SeqCst) };
+            let all = if late {
+                word.load(Ordering::SeqCst)
+            } else {
+                word.fetch_and(!mask, Ordering::SeqCst)
+            };
+            let mut bits = all & mask;
             // Not `crossing`: slot words and heads are read with weaker orderings below.
             if !planted(Fault::NoCollectFence) {
                 fence(Ordering::SeqCst);
             }
-            while bits != 0 && drained.rows.len() < limit {
-                let slot = base + bits.trailing_zeros();
+            while bits != 0 && drained.rows.len() < limit && bytes < BATCH_BYTES {
+                let (slot, before) = (base + bits.trailing_zeros(), drained.rows.len());
                 bits &= bits - 1;
                 if slot < view.layout.geometry.slots {
                     self.collect_slot(&view, &view.slot(slot)?, &mut drained)?;
                 }
+                let rows = drained.rows.get(before..).unwrap_or_default();
+                bytes += rows.iter().map(|row| row.payload.len()).sum::<usize>();
             }
             if late {
-                word.swap(0, Ordering::SeqCst);
+                word.fetch_and(!mask, Ordering::SeqCst);
             }
             if bits != 0 {
                 word.fetch_or(bits, Ordering::SeqCst);
+                drained.cut = true;
+                self.resume_at(table, base + bits.trailing_zeros());
                 break;
             }
         }
@@ -364,6 +378,22 @@ impl Handle {
         }
         Ok(())
     }
+}
+
+/// The words of flags from that of slot `first` on, round about: each with its first slot, and with those of its bits whose
+/// turn it is. The first word's lower bits come last.
+fn from(words: &[AtomicU64], first: u32) -> impl Iterator<Item = (&AtomicU64, u32, u64)> {
+    let (start, high) = (first as usize / 64, u64::MAX << (first % 64));
+    let at = move |(turn, index): (usize, usize)| {
+        let mask = match turn {
+            0 => high,
+            last if last == words.len() => !high,
+            _ => u64::MAX,
+        };
+        words.get(index).map(|word| (word, index as u32 * 64, mask))
+    };
+    let round = (0..words.len()).cycle().skip(start).take(words.len() + 1);
+    round.enumerate().filter_map(at)
 }
 
 /// Whether a version is what its writer wrote, and can be stored.

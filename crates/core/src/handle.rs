@@ -37,6 +37,8 @@ struct Local {
     cells: Cell<u32>,
     slots: Cell<u32>,
     index: Cell<u32>,
+    /// The slot at which a steward begins to collect.
+    drained: Cell<u32>,
     sequence: Cell<u64>,
 }
 
@@ -194,6 +196,18 @@ impl Handle {
     #[must_use]
     pub fn sequence(&self, position: usize) -> u64 {
         self.tables.get(position).map_or(0, |local| local.sequence.get())
+    }
+
+    /// The slot at which a steward begins to collect.
+    pub(crate) fn resume(&self, position: usize) -> u32 {
+        self.tables.get(position).map_or(0, |local| local.drained.get())
+    }
+
+    /// Where he begins the next time.
+    pub(crate) fn resume_at(&self, position: usize, slot: u32) {
+        if let Some(local) = self.tables.get(position) {
+            local.drained.set(slot);
+        }
     }
 
     /// The longest wait for a free cell or slot before it is an error. Ten seconds if never set.

@@ -236,11 +236,36 @@ pub(crate) fn check_text(v: &str, limit: u32) -> Result<(), ValueError> {
     v.bytes().position(|b| b == 0).map_or(Ok(()), |at| Err(ValueError::Nul(at)))
 }
 
+/// As deep as the parsers of programs and databases go.
+const NESTING_MAX: usize = 127;
+
 pub(crate) fn check_json(v: &str, limit: u32) -> Result<(), ValueError> {
     check_text(v, limit)?;
     serde_json::from_str::<serde::de::IgnoredAny>(v)
-        .map(|_| ())
-        .map_err(|e| ValueError::NotJson(e.to_string()))
+        .map_err(|e| ValueError::NotJson(e.to_string()))?;
+    let deepest = nesting(v);
+    let say = || format!("it is nested {deepest} deep; {NESTING_MAX} is the most");
+    if deepest > NESTING_MAX { Err(ValueError::NotJson(say())) } else { Ok(()) }
+}
+
+/// How deep arrays and objects of valid JSON stand within each other.
+fn nesting(json: &str) -> usize {
+    let (mut now, mut deepest, mut within, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if within => escaped = true,
+            b'"' => within = !within,
+            _ if within => {}
+            b'[' | b'{' => {
+                now += 1;
+                deepest = deepest.max(now);
+            }
+            b']' | b'}' => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -248,4 +273,25 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
     if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_not_nested_too_deep() {
+        let nested =
+            |open: &str, close: &str, depth| open.repeat(depth) + "0" + &close.repeat(depth);
+        for (open, close, levels) in [("[", "]", 1), ("{\"[\\\"{\":", "}", 1), ("[[], [", "]]", 2)]
+        {
+            let most = NESTING_MAX / levels;
+            assert_eq!(nesting(&nested(open, close, 10)), 10 * levels);
+            assert_eq!(check_json(&nested(open, close, most), 10_000), Ok(()));
+            let error = check_json(&nested(open, close, most + 1), 10_000);
+            assert!(matches!(error, Err(ValueError::NotJson(_))), "{error:?}");
+        }
+        let flat = format!("[{}\"{}\"]", "[],".repeat(1000), "[{".repeat(1000));
+        assert_eq!(check_json(&flat, 10_000), Ok(()));
+    }
 }

@@ -281,7 +281,8 @@ impl Handle {
             self.space().check_storable(Some(table), what)?;
             self.space().hurry_steward()?;
             let piece = Deadline::after(deadline.left().unwrap_or_default().min(WAIT_PIECE));
-            if now.phase() == Phase::Retired {
+            // Stored, and its slot is about to be freed.
+            if now.phase() == Phase::Retired && !wanted.is_newer_than(persisted) {
                 std::thread::yield_now();
             } else {
                 wait_moved(self.space(), slot.persisted, persisted, &piece, STORE_SPINS)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use commonhold_core::catalogue::{Catalogue, History, TableSpec};
 use commonhold_core::hash::{record_prefix, state_hash};
 use commonhold_core::schema::Schema;
+use commonhold_core::value::Value;
 use commonhold_core::{Error, Handle, Inserted, Space};
 
 fn space_of(history: History, slots: u32, cells: u32) -> Arc<Space> {
@@ -128,6 +129,60 @@ fn a_key_that_comes_again_is_stored_in_the_order_of_its_versions() {
         }
         assert_eq!(space.figures(0).unwrap().slots.published, 180);
     }
+}
+
+#[test]
+fn every_record_has_its_turn() {
+    for history in [History::Full, History::Latest] {
+        let space = space_of(history, 200, 0);
+        let (handle, steward) = (Handle::open(&space).unwrap(), Handle::open(&space).unwrap());
+        let keys: Vec<String> = (0..200).map(|i| format!("k{i}")).collect();
+        keys.iter().for_each(|key| assert!(insert(&handle, key, 0)));
+        for limit in [1, 7, 64, 1000] {
+            let (mut rounds, mut seen) = (0, std::collections::BTreeSet::new());
+            // All are changed again before each round.
+            while seen.len() < keys.len() {
+                keys.iter().for_each(|key| assert!(add(&handle, key, 1).is_some()));
+                let drained = steward.collect(0, limit).unwrap();
+                assert_eq!(drained.cut, limit < 200);
+                seen.extend(drained.rows.iter().map(|row| row.key.clone()));
+                steward.complete(&drained).unwrap();
+                rounds += 1;
+                assert!(rounds <= 200_usize.div_ceil(limit), "{limit}: {} seen", seen.len());
+                if history == History::Full {
+                    // Their rows would not fit until it is their turn.
+                    drain(&steward, &mut Vec::new());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_limited_in_bytes() {
+    const BYTES: usize = 60_000;
+    let schema = Schema::new(vec![format!("b:bytes({BYTES})").parse().unwrap()]).unwrap();
+    let table =
+        TableSpec { history: History::Latest, slots: 400, ..TableSpec::new("t", schema.clone()) };
+    let space = Space::in_heap(&Catalogue::new(16, 4, vec![table]).unwrap()).unwrap();
+    let (handle, steward) = (Handle::open(&space).unwrap(), Handle::open(&space).unwrap());
+    let mut payload = Vec::new();
+    schema.encode(&[Value::Bytes(vec![1; BYTES])], &mut payload).unwrap();
+    for i in 0..400 {
+        let made = handle.insert(0, &format!("k{i}"), &payload).unwrap();
+        assert!(matches!(made, Inserted::Committed(_)));
+    }
+    let mut batches = Vec::new();
+    loop {
+        let drained = steward.collect(0, 10_000).unwrap();
+        batches.push((drained.rows.len(), drained.cut));
+        steward.complete(&drained).unwrap();
+        if !drained.cut {
+            break;
+        }
+    }
+    let first = (16 << 20) / BYTES + 1;
+    assert_eq!(batches, [(first, true), (400 - first, false)]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// So often when it can be.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// So long a leaving steward tries a store that fails.
+/// So long a leaving steward tries a store that fails, and serves others who commit without end.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LAST: Duration = Duration::from_secs(1);
@@ -168,9 +168,11 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
     let mut counted = Instant::now();
     // A term that began has its store, also when it has nothing to write yet.
     let mut begins = true;
+    let mut leaving: Option<Instant> = None;
     loop {
         let started = Instant::now();
         let stopping = stop.load(Ordering::Acquire);
+        let left_for = stopping.then(|| leaving.get_or_insert(started).elapsed());
         if reaped.elapsed() >= REAP_EVERY {
             term.damage.reported(space, space.reap(false))?;
             term.damage.finish(&term.handle)?;
@@ -201,6 +203,11 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
                 scanned = Instant::now();
             }
             0 => space.sleep_as_steward(false, REAP_EVERY)?,
+            // Everything that there was when he was told to go is stored. What came since is for who comes.
+            rows if rows < BATCH_ROWS && left_for.is_some_and(|time| time >= LEAVE_WITHIN) => {
+                space.serve(false)?;
+                return Ok(());
+            }
             rows if rows < BATCH_ROWS && !stopping => {
                 let left = PACE.saturating_sub(started.elapsed());
                 if !left.is_zero() {
@@ -218,6 +225,8 @@ pub struct Term {
     store: Box<dyn Store>,
     damage: Damage,
     stops: Stops,
+    /// The table with which the next round begins.
+    first: usize,
 }
 
 impl std::fmt::Debug for Term {
@@ -250,7 +259,7 @@ impl Term {
         }
         space.set_refused(false)?;
         space.flag_all()?;
-        Ok(Self { handle, store, damage, stops: Stops::default() })
+        Ok(Self { handle, store, damage, stops: Stops::default(), first: 0 })
     }
 
     /// Drains once: one transaction over all tables, ids and counters. About how many rows were in it.
@@ -309,14 +318,19 @@ impl Damage {
 
 /// Drains once: one transaction over all tables, ids and counters. How many rows and marks were in it.
 fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
-    let Term { handle, store, damage, stops } = term;
+    let Term { handle, store, damage, stops, first } = term;
     let space = handle.space();
     let mut drained: Vec<Drained> = Vec::new();
     let mut left = BATCH_ROWS;
-    for position in 0..space.catalogue().tables.len() {
+    let (count, begin) = (space.catalogue().tables.len(), *first);
+    for position in (0..count).cycle().skip(begin).take(count) {
         let Some(mut table) = stops.collect(handle, position, left)? else { continue };
         table.damage.take().map_or(Ok(()), |text| damage.note(space, text))?;
         left = left.saturating_sub(table.rows.len()).max(1);
+        if table.cut {
+            // The others first, the next time.
+            *first = (position + 1) % count;
+        }
         drained.extend(Some(table).filter(|t| !t.is_empty()));
     }
     let marks = match space.collect_marks(counters) {
@@ -346,7 +360,11 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
                 let rows = batch.tables.iter().filter(of_name).flat_map(|part| &part.rows);
                 let keys =
                     rows.map(|row| row.key.as_str()).filter(|k| key.is_none_or(|key| key == *k));
-                stops.halt(space, (name, &mut keys.map(str::to_owned)), error.to_string())
+                let halted =
+                    stops.halt(space, (name, &mut keys.map(str::to_owned)), error.to_string());
+                // What else was tried is tried again without it.
+                batch.tables.iter().filter(|p| !of_name(p)).for_each(|p| stops.untried(p.table));
+                halted
             });
             return if halted.transpose()?.unwrap_or(false) { Ok(1) } else { Err(error.into()) };
         }
@@ -368,10 +386,12 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
         }
         rows += part.rows.len().max(1);
         completed = completed.and(damage.reported(space, handle.complete(table)));
-        // With room left in the batch every flagged record was collected.
-        stops.stored(space, table.table, left > 1)?;
+        stops.stored(space, table.table, !table.cut)?;
     }
     completed?;
+    if drained.iter().any(|table| table.cut) {
+        return Ok(BATCH_ROWS);
+    }
     Ok(if appended.foreign.is_empty() { rows.max(1) } else { rows })
 }
 

@@ -331,7 +331,9 @@ impl StoreError {
     pub(crate) fn of_table(self, table: &str) -> Self {
         let table = table.to_owned();
         match self {
-            Self::Rejected { path, why } => Self::TableRejected { path, table, why },
+            Self::Rejected { path, why } | Self::Denied { path, why } => {
+                Self::TableRejected { path, table, why }
+            }
             error => error,
         }
     }

@@ -203,9 +203,11 @@ pub(crate) fn differs(
     let sent = last.map_or(0, |row| row.version);
     // The version that is sent is there only with the state that is sent.
     let other = last.is_some_and(|row| row.version == version && row.hash != found.row.hash);
+    // Behind a deletion the record that came after it may be there, stored with the deletion or before it was known to be.
+    let beyond = last.is_some_and(|row| row.deleted);
     let tried = |after| {
         let ours = found.row.writer.epoch() == epoch && !other;
-        ours && (after + 1..=sent).contains(&version)
+        ours && version > after && (version <= sent || beyond)
     };
     let gone = |after| {
         let why = || format!("a row is there, version {version}, and none was stored");

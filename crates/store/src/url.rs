@@ -196,6 +196,10 @@ mod tests {
             ("postgres://u:secret@[::1/d", "without ]"),
             ("postgres://u:secret@[::1]5/d", "a colon"),
             ("postgres://u:%+fsecret@h/d", "hexadecimal"),
+            ("postgres://u@h/d?password=sec@ret@x&sslmod=require", "`sslmod`"),
+            ("postgres://u@h:5432/d?password=sec/@secret&sslmod=require", "`sslmod`"),
+            ("u:secret@h/d", "unknown scheme"),
+            ("//u:secret@h/d", "unknown scheme"),
         ] {
             let error = normalise(url).unwrap_err().to_string();
             assert!(error.contains(want), "{url}: {error}");

@@ -142,6 +142,13 @@ impl Stops {
         Ok(true)
     }
 
+    /// What the table had was in a batch that another table's rows spoilt: it is not kept waiting for that.
+    pub(super) fn untried(&mut self, table: usize) {
+        if let Some(unsettled) = self.0.get_mut(&table) {
+            unsettled.tried = None;
+        }
+    }
+
     /// Stops the table, whose word was `before` when that was decided: who asks for something just then is heard in the
     /// next round.
     fn stop(

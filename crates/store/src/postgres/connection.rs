@@ -165,15 +165,14 @@ impl Connection {
     pub(super) fn serve(&mut self, url: &PostgresUrl) -> Result<(), StoreError> {
         let limit = url.statement_timeout.unwrap_or(STATEMENT);
         let (statement, lock) = (limit.as_millis(), STEWARD_LOCK.as_millis());
+        self.limit = Some(limit + ANSWER);
         // What a steward does is small beside its tables and uses their keys: one plan serves for ever, and making it anew
         // would take longer than what it is for.
         self.execute(&format!(
             "SET statement_timeout = {statement}; SET lock_timeout = {lock};
              SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
              SET enable_hashjoin = off; SET enable_mergejoin = off"
-        ))?;
-        self.limit = Some(limit + ANSWER);
-        Ok(())
+        ))
     }
 
     /// Waits for what the driver does, no longer than this connection's purpose allows.

@@ -81,15 +81,17 @@ fn of_server(path: &str, code: &str, why: String) -> StoreError {
         "25P03" | "25P04" | "57P01" | "57P02" | "57P05" => StoreError::Lost { path, why },
         "XX001" | "XX002" => StoreError::Corrupt { path, why },
         code if code.starts_with("08") => StoreError::Lost { path, why },
-        code if OF_CONTENT.iter().any(|class| code.starts_with(class)) => {
-            StoreError::Rejected { path, why }
+        code if OF_SERVER.iter().any(|class| code.starts_with(class)) => {
+            StoreError::Database { path, why }
         }
-        _ => StoreError::Database { path, why },
+        // What a table, its columns, constraints, indexes, rules, policies or triggers do not take: a trigger may say so
+        // with any code.
+        _ => StoreError::Rejected { path, why },
     }
 }
 
-/// Classes of what a table, its columns, constraints, indexes, rules, policies or triggers do not take.
-const OF_CONTENT: [&str; 7] = ["0A", "22", "23", "42", "44", "54", "P0"];
+/// Classes of what the server or the transaction lacks, whatever the rows.
+const OF_SERVER: [&str; 9] = ["25", "2D", "34", "40", "53", "57", "58", "F0", "XX"];
 
 #[cfg(test)]
 mod tests {

@@ -177,7 +177,12 @@ pub(super) fn identity(conn: &mut Connection, path: &str) -> Result<[u8; 16], St
 /// SQLite's error as ours.
 pub(super) fn of(path: &str, error: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
-    let why = error.to_string();
+    // Without the statement that SQLite did not understand; what a constraint or a trigger says may be of any form.
+    let why = match &error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        error => error.to_string(),
+    };
+    let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(path),
         Some(ErrorCode::DiskFull) => StoreError::Full(path),

@@ -69,6 +69,18 @@ pub fn redact(url: &str) -> String {
     let parts = url.split_once("://").map(|(scheme, rest)| (scheme, "://", rest));
     let parts = parts.or_else(|| url.split_once(':').map(|(scheme, rest)| (scheme, ":", rest)));
     let Some((scheme, mark, rest)) = parts else { return url.to_owned() };
+    // Without a scheme that was its end, or the user's.
+    let (scheme, mark, rest) = match mark {
+        ":" if rest.contains('@') && !rest.starts_with('/') => ("", "", url),
+        _ => (scheme, mark, rest),
+    };
+    // Of a password or of a parameter, who knows: nothing is shown from where either may begin.
+    if let (Some(query), Some(at)) = (rest.find('?'), rest.rfind('@'))
+        && query < at
+    {
+        let shown = rest.split([':', '?']).next().unwrap_or_default();
+        return format!("{scheme}{mark}{shown}…");
+    }
     // A password may hold unencoded characters of any kind: everything up to the last @ may be part of it.
     let (login, after) = rest.rsplit_once('@').map_or((None, rest), |(l, after)| (Some(l), after));
     let login = login.map_or_else(String::new, |login| match login.split_once(':') {
