@@ -79,8 +79,7 @@ fn a_steward_leaves_although_others_commit_without_end() {
     let stage = stage!();
     let steward = stage.open();
     let table: Table<Item> = steward.table(LATEST).unwrap();
-    let own = table.insert("own", &Item { owner: 1, n: 1 }).unwrap();
-    own.durable(LIMIT).unwrap();
+    table.insert("own", &Item { owner: 1, n: 1 }).unwrap().durable(LIMIT).unwrap();
     let others = stage.open();
     assert_eq!(holder(&others), std::process::id());
     let (over, commits) = (AtomicBool::new(false), AtomicU64::new(0));
