@@ -279,14 +279,14 @@ fn of_two_stopped_tables_the_mended_one_goes_on() {
     with_record(&runtime);
     let [full, latest]: [Table<Item>; 2] = [FULL, LATEST].map(|t| runtime.table(t).unwrap());
     let stop = |name| runtime.space().stop_of(position(&runtime, name)).unwrap();
-    let database = rusqlite::Connection::open(stage.database()).unwrap();
-    database.busy_timeout(LIMIT).unwrap();
-    let everywhere = |sql: &str| {
-        [FULL, LATEST].iter().for_each(|t| database.execute_batch(&sql.replace('*', t)).unwrap());
-    };
     for _ in 0..5 {
+        let database = rusqlite::Connection::open(stage.database()).unwrap();
+        database.busy_timeout(LIMIT).unwrap();
         database.execute_batch("BEGIN IMMEDIATE").unwrap();
-        everywhere("CREATE TRIGGER no_* BEFORE UPDATE ON * BEGIN SELECT RAISE(ABORT, 'no'); END");
+        for name in [FULL, LATEST] {
+            let no = "CREATE TRIGGER no_* BEFORE UPDATE ON * BEGIN SELECT RAISE(ABORT, 'no'); END";
+            database.execute_batch(&no.replace('*', name)).unwrap();
+        }
         [&full, &latest].map(|table| table.update("key", |item| item.n += 1).unwrap().version());
         database.execute_batch("COMMIT").unwrap();
         eventually("both stop", || [FULL, LATEST].iter().all(|name| stop(name) == Stop::Stopped));
