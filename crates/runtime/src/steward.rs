@@ -326,10 +326,11 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
     for position in (0..count).cycle().skip(begin).take(count) {
         let Some(mut table) = stops.collect(handle, position, left)? else { continue };
         table.damage.take().map_or(Ok(()), |text| damage.note(space, text))?;
+        let whole = left == BATCH_ROWS;
         left = left.saturating_sub(table.rows.len()).max(1);
         if table.cut {
-            // The others first, the next time.
-            *first = (position + 1) % count;
+            // Who had the whole room comes last the next time, who had what others left comes first.
+            *first = (position + usize::from(whole)) % count;
         }
         drained.extend(Some(table).filter(|t| !t.is_empty()));
     }
