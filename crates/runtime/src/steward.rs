@@ -316,9 +316,13 @@ impl Damage {
     }
 }
 
-/// Drains once: one transaction over all tables, ids and counters. How many rows and marks were in it.
-fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
-    let Term { handle, store, damage, stops, first } = term;
+/// What the tables have for the store, beginning with `first`: about as many rows as a batch may have.
+fn collect(
+    handle: &Handle,
+    damage: &mut Damage,
+    stops: &mut Stops,
+    first: &mut usize,
+) -> Result<Vec<Drained>, Error> {
     let space = handle.space();
     let mut drained: Vec<Drained> = Vec::new();
     let mut left = BATCH_ROWS;
@@ -334,6 +338,14 @@ fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
         }
         drained.extend(Some(table).filter(|t| !t.is_empty()));
     }
+    Ok(drained)
+}
+
+/// Drains once: one transaction over all tables, ids and counters. How many rows and marks were in it.
+fn round(term: &mut Term, counters: bool) -> Result<usize, TermError> {
+    let Term { handle, store, damage, stops, first } = term;
+    let space = handle.space();
+    let mut drained = collect(handle, damage, stops, first)?;
     let marks = match space.collect_marks(counters) {
         Err(error) => damage.reported(space, Err::<(), _>(error)).map(|()| Marks::default())?,
         Ok(marks) => marks,
