@@ -24,7 +24,7 @@ use commonhold_segment::sync::{AtomicU64, Fault, Ordering, fence, planted};
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::hash;
-use crate::head::{Head, NO_CELL};
+use crate::head::{Head, NO_CELL, TAG_MASK};
 use crate::pool::Kind;
 use crate::read::{ALL, Found, Snapshot, snapshot};
 use crate::row::Row;
@@ -286,7 +286,15 @@ impl Handle {
             crate::insert::raise_floor(table, version)?;
         }
         let rows = (first, drained.rows.len());
+        // A head has the lower bits of a version alone. A wrong one above them shows in the hash of the cell that the store
+        // has; with latest history that cell is another's by now.
+        let high = version > TAG_MASK;
         let known = match version.checked_sub(head.versions_since(persisted)) {
+            Some(_) if high && !table.is_full_history() => Base::Unknown,
+            Some(base) if high && persisted.cell() != NO_CELL => {
+                self.check_stored(table, prefix, persisted, base)?;
+                Base::Stored(base)
+            }
             Some(base) if persisted.cell() != NO_CELL => Base::Stored(base),
             Some(base) => Base::After(base),
             None => Base::Unknown,
@@ -297,6 +305,21 @@ impl Handle {
         let succeeds = persisted.cell() == NO_CELL && persisted.tag() != 0;
         drained.marks.push(Mark { record, head, version, rows, succeeds, chain, deleted });
         Ok(())
+    }
+
+    /// Fails when the cell that the store has, of version `base`, is not what its writer wrote.
+    fn check_stored(
+        &self,
+        table: &TableView<'_>,
+        prefix: u64,
+        persisted: Head,
+        base: u64,
+    ) -> Result<(), Error> {
+        let mut seen = Snapshot::default();
+        let whole = seen.copy(table, &table.cell(persisted.cell())?, self.lane_count(), ALL);
+        let hash = hash::state_hash(prefix, base, &seen.payload);
+        let sound = whole && seen.version == base && seen.hash == hash;
+        if sound { Ok(()) } else { Err(table.corrupt("the version of a cell", 0, base)) }
     }
 
     /// Walks from the head, already copied in `seen`, down to `persisted`: newest first.

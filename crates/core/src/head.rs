@@ -16,7 +16,7 @@ use commonhold_segment::sync::{AtomicU64, Fault, Ordering, futex_wake_all, plant
 
 use crate::catalogue::INDEX_MAX;
 
-const TAG_MASK: u64 = (1 << 39) - 1;
+pub(crate) const TAG_MASK: u64 = (1 << 39) - 1;
 const CELL_SHIFT: u32 = 40;
 const WAITERS: u64 = 1;
 
