@@ -156,8 +156,10 @@ impl Space {
         }
     }
 
-    /// A stopped table's flags wait until somebody decides, and keep nobody awake.
-    fn has_flags(&self) -> bool {
+    /// Whether something is there for the steward. A stopped table's flags wait until somebody decides, and keep nobody
+    /// awake.
+    #[must_use]
+    pub fn has_flags(&self) -> bool {
         let goes = self.tables().filter(|t| !self.is_stopped(t.position));
         let mut dirty = goes.filter_map(|t| t.words.get(t.layout.dirty.clone()));
         let flagged = dirty.any(|words| words.iter().any(|w| w.load(Ordering::SeqCst) != 0));

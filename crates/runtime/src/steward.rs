@@ -114,13 +114,24 @@ impl Candidate {
 
 /// A candidate's life: serve when nobody does, else watch who does.
 fn stand(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
-    let Ok(Some(lock)) = space.segment().lock_file() else { return serve(space, bell, stop) };
+    let Ok(Some(lock)) = space.segment().lock_file() else {
+        serve(space, bell, stop);
+        return;
+    };
+    let mut leaving: Option<Instant> = None;
     loop {
         let stopping = stop.load(Ordering::Acquire);
         // The last one out looks too: somebody may have left commits behind.
         if matches!(lock.try_lock(LOCK_STEWARD, Mode::Exclusive), Ok(true)) {
-            serve(space, bell, stop);
+            let calm = serve(space, bell, stop);
             lock.unlock(LOCK_STEWARD);
+            // Who committed after the last look and left before the unlock found the lock taken: nobody else looks.
+            if calm && stop.load(Ordering::Acquire) && space.has_flags() {
+                let since = *leaving.get_or_insert_with(Instant::now);
+                if since.elapsed() < LEAVE_WITHIN {
+                    continue;
+                }
+            }
         }
         if stopping || stop.load(Ordering::Acquire) || space.check_whole().is_err() {
             return;
@@ -136,13 +147,17 @@ fn watch(space: &Space, bell: &Bell) {
     wait_for_end(pidfd.as_ref(), bell, every);
 }
 
-/// One term, however often the store fails.
-fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
+/// One term, however often the store fails; whether nothing was left to store at its end.
+fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) -> bool {
     let mut pause = RETRY_FIRST;
     let mut leaving: Option<Instant> = None;
-    while let Err(error) = term(space, stop, &mut pause) {
+    let calm = loop {
+        let error = match term(space, stop, &mut pause) {
+            Ok(calm) => break calm,
+            Err(error) => error,
+        };
         if space.check_whole().is_err() {
-            break;
+            break false;
         }
         let _ = space.set_steward_message(&error.to_string());
         if matches!(&error, TermError::Store(e) if e.is_final()) {
@@ -152,17 +167,18 @@ fn serve(space: &Arc<Space>, bell: &Bell, stop: &AtomicBool) {
             let since = *leaving.get_or_insert_with(Instant::now);
             let hopeless = matches!(&error, TermError::Store(e) if !e.is_transient());
             if hopeless || since.elapsed() >= LEAVE_WITHIN {
-                break;
+                break false;
             }
         }
         wait_for_end(None, bell, pause);
         pause = (pause * 2).min(RETRY_LAST);
-    }
+    };
     let _ = space.serve(false);
+    calm
 }
 
-/// From announcing to leaving; an error of the store ends it, to be tried again.
-fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(), TermError> {
+/// From announcing to leaving; an error of the store ends it, to be tried again. Whether nothing was left to store.
+fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<bool, TermError> {
     let mut term = Term::begin(space)?;
     let (mut reaped, mut scanned) = (Instant::now(), Instant::now());
     let mut counted = Instant::now();
@@ -193,7 +209,7 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
             0 if stopping => {
                 // Who flags from here on wakes his own candidate; who did before is served now.
                 if !space.serve(false)? {
-                    return Ok(());
+                    return Ok(true);
                 }
                 space.serve(true)?;
             }
@@ -206,7 +222,7 @@ fn term(space: &Arc<Space>, stop: &AtomicBool, pause: &mut Duration) -> Result<(
             // Everything that there was when he was told to go is stored. What came since is for who comes.
             rows if rows < BATCH_ROWS && left_for.is_some_and(|time| time >= LEAVE_WITHIN) => {
                 space.serve(false)?;
-                return Ok(());
+                return Ok(false);
             }
             rows if rows < BATCH_ROWS && !stopping => {
                 let left = PACE.saturating_sub(started.elapsed());
